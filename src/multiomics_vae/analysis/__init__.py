@@ -1,0 +1,1 @@
+"""Answers that a fitted model gives: latent space, bounds, normalised values, written results."""

@@ -1,0 +1,41 @@
+"""What a person should be told about an answer: cells without evidence, batches without data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.selection import select_modalities
+from multiomics_vae.errors import warn
+
+
+def given_modalities(
+    data: MultimodalData, cells: np.ndarray, modalities: Iterable[str] | None
+) -> tuple[int, ...] | None:
+    """Positions of the modalities to condition on; warn of cells that have none of them."""
+    given = select_modalities(data.schema, modalities)
+    if given is not None:
+        n_without = int((~data.present[cells][:, list(given)].any(axis=1)).sum())
+        if n_without:
+            names = [data.schema.modality_names[m] for m in given]
+            warn(
+                f"{n_without} of {len(cells)} cells have none of the modalities {names}: they get the prior."
+            )
+    return given
+
+
+def warn_of_unseen_batches(data: MultimodalData, cells: np.ndarray, modality: int) -> None:
+    """Warn of cells decoded as a batch that never showed the modality, so that its effect is unknown."""
+    if data.schema.batch is None:
+        return
+    seen = np.unique(data.batch[data.present[:, modality]])
+    unseen = np.setdiff1d(data.batch[cells], seen)
+    if len(unseen):
+        names = [data.schema.batch.categories[code] for code in unseen]
+        known = [data.schema.batch.categories[code] for code in seen]
+        warn(
+            f"No cell of the batches {names} has {data.schema.modality_names[modality]!r}, so their effect "
+            f"on it is unknown. Decode as batches that have it: transform_batch={known}"
+        )

@@ -1,0 +1,1 @@
+"""From a MuData to minibatches: registration, checks, alignment by name, schema, loading."""

@@ -1,0 +1,128 @@
+"""What one step of the model sees: a minibatch of cells, some of which lack a modality.
+
+A modality carries rows only for the cells that have it; nothing is ever filled with zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from multiomics_vae.kernels import ChunkedEntries, ChunkOptions, SparseRows, chunk_rows
+
+
+@dataclass(frozen=True)
+class ModalityBatch:
+    """One modality of a minibatch, for the B_m of its B cells that have it.
+
+    Parameters
+    ----------
+    rows
+        Position in the minibatch of each row, ``(B_m,)``, int64.
+    values
+        Observations, ``(B_m, F)``, float32: sparse rows for counts, dense otherwise, with 0 where
+        ``observed`` is False.
+    depth
+        Library size, size factor or number of open peaks, positive, ``(B_m,)``.
+    observed
+        Entries that were measured, ``(B_m, F)``, bool; None means all.
+    coverage
+        Trials behind a methylated count, ``(B_m, F)``; None for every other kind of data.
+    """
+
+    rows: Tensor
+    values: Tensor | SparseRows
+    depth: Tensor
+    observed: Tensor | None = None
+    coverage: Tensor | None = None
+
+    @property
+    def dense(self) -> Tensor:
+        """The observations as a dense tensor: ``(B_m, F)``."""
+        return self.values.to_dense() if isinstance(self.values, SparseRows) else self.values
+
+    @cached_property
+    def chunked(self) -> ChunkedEntries | None:
+        """Sparse observations sorted for the fused likelihoods, once for all that ask; None if dense."""
+        if not isinstance(self.values, SparseRows):
+            return None
+        return chunk_rows(self.values, self.values.values.new_empty(len(self.rows), 1), ChunkOptions())
+
+    def to(self, device: torch.device | str) -> ModalityBatch:
+        """Copy to a device."""
+        return ModalityBatch(
+            self.rows.to(device),
+            self.values.to(device),
+            self.depth.to(device),
+            None if self.observed is None else self.observed.to(device),
+            None if self.coverage is None else self.coverage.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Covariates:
+    """What is known of each cell beside its measurements.
+
+    Parameters
+    ----------
+    batch
+        Batch code, ``(B,)``, int64; zeros where no batch key was registered.
+    categorical
+        Codes of the further categorical covariates, ``(B, n_categorical)``, int64.
+    continuous
+        Standardised continuous covariates, ``(B, n_continuous)``, float32.
+    """
+
+    batch: Tensor
+    categorical: Tensor
+    continuous: Tensor
+
+    def to(self, device: torch.device | str) -> Covariates:
+        """Copy to a device."""
+        return Covariates(self.batch.to(device), self.categorical.to(device), self.continuous.to(device))
+
+    def rows(self, index: Tensor) -> Covariates:
+        """Take some of the cells, in the order of ``index``."""
+        return Covariates(self.batch[index], self.categorical[index], self.continuous[index])
+
+    def with_batch(self, code: int) -> Covariates:
+        """Say that every cell came from batch ``code``."""
+        return replace(self, batch=torch.full_like(self.batch, code))
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """B cells, as the model sees them.
+
+    Parameters
+    ----------
+    modalities
+        One entry for each registered modality, in the schema's order.
+    covariates
+        Batch and further covariates of the B cells.
+    present
+        Which cell has which modality, ``(B, M)``, bool.
+    cells
+        Position of each cell in the data set, ``(B,)``, int64.
+    """
+
+    modalities: tuple[ModalityBatch, ...]
+    covariates: Covariates
+    present: Tensor
+    cells: Tensor
+
+    @property
+    def n_cells(self) -> int:
+        return self.present.shape[0]
+
+    def to(self, device: torch.device | str) -> Minibatch:
+        """Copy to a device."""
+        return Minibatch(
+            tuple(modality.to(device) for modality in self.modalities),
+            self.covariates.to(device),
+            self.present.to(device),
+            self.cells.to(device),
+        )

@@ -1,0 +1,99 @@
+"""What a user says about a MuData; everything that is left out is inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from multiomics_vae.data.checks import check_known
+from multiomics_vae.errors import InputError
+from multiomics_vae.likelihoods import LIKELIHOODS
+
+
+@dataclass(frozen=True)
+class SetupOptions:
+    """The arguments of ``setup_mudata``.
+
+    Parameters
+    ----------
+    likelihoods
+        Modality -> name in the likelihood registry.
+    layers
+        Modality -> layer that holds its values; None as a value means ``X``.
+    coverage_layers
+        Modality -> layer that holds the coverage of its counts.
+    batch_key
+        Column of obs.
+    categorical_covariate_keys, continuous_covariate_keys
+        Further columns of obs.
+    size_factor_key
+        Column of obs, positive, for modalities whose mean is a share of the cell's depth.
+    modalities
+        Which to use, in the MuData's order; None means all.
+
+    Examples
+    --------
+    >>> SetupOptions(likelihoods={"rna": "nb"}, batch_key="donor").batch_key
+    'donor'
+    """
+
+    likelihoods: Mapping[str, str] = field(default_factory=dict)
+    layers: Mapping[str, str | None] = field(default_factory=dict)
+    coverage_layers: Mapping[str, str] = field(default_factory=dict)
+    batch_key: str | None = None
+    categorical_covariate_keys: Sequence[str] = ()
+    continuous_covariate_keys: Sequence[str] = ()
+    size_factor_key: str | None = None
+    modalities: Sequence[str] | None = None
+
+
+def check_options(mdata: Any, options: SetupOptions) -> tuple[str, ...]:
+    """Check every name in the options; return the modalities to use, in the MuData's order.
+
+    Raises
+    ------
+    InputError
+        With the name that was probably meant.
+    """
+    names = tuple(mdata.mod)
+    for argument in ("likelihoods", "layers", "coverage_layers"):
+        value = getattr(options, argument)
+        if not isinstance(value, Mapping):
+            raise InputError(
+                f"`{argument}` must be a dictionary of modalities, got {value!r}. "
+                f'Write `{argument}={{"{names[0]}": …}}`.'
+            )
+    for argument in ("categorical_covariate_keys", "continuous_covariate_keys", "modalities"):
+        value = getattr(options, argument)
+        if isinstance(value, str):
+            raise InputError(
+                f"`{argument}` must be a list of names, got {value!r}. Write `{argument}=[{value!r}]`."
+            )
+    chosen = names
+    if options.modalities is not None:
+        check_known("modalities", options.modalities, names)
+        chosen = tuple(name for name in names if name in set(options.modalities))
+        if not chosen:
+            raise InputError(
+                f"`modalities` is empty. Name some of {list(names)}, or leave it out to use all."
+            )
+    check_known("likelihoods", options.likelihoods, chosen)
+    check_known("layers", options.layers, chosen)
+    check_known("coverage_layers", options.coverage_layers, chosen)
+    for likelihood in options.likelihoods.values():
+        LIKELIHOODS[likelihood]
+    _check_no_repeats(options)
+    return chosen
+
+
+def _check_no_repeats(options: SetupOptions) -> None:
+    keys = [*options.categorical_covariate_keys, *options.continuous_covariate_keys]
+    if options.batch_key is not None:
+        keys.append(options.batch_key)
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(
+                f"Column {key!r} is named twice among `batch_key`, `categorical_covariate_keys` and "
+                "`continuous_covariate_keys`. Leave it in one of them."
+            )

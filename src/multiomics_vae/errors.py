@@ -1,0 +1,77 @@
+"""Errors of the toolkit, and the sentence that helps a person out of a typo.
+
+Every error says what is wrong, where, the value seen, and a line to paste that mends it. Catch
+`MultiomicsError` to catch them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+class MultiomicsError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class InputError(MultiomicsError, ValueError):
+    """The data or an argument cannot be used as it is."""
+
+
+class NotFittedError(MultiomicsError, RuntimeError):
+    """A question was asked of a model that has not been trained."""
+
+
+class TrainingDivergedError(MultiomicsError, RuntimeError):
+    """A term of the loss, or a gradient, stopped being finite; the last good weights are kept."""
+
+
+class CheckpointError(MultiomicsError, RuntimeError):
+    """A saved model is damaged, foreign, or of a format that this version does not read."""
+
+
+class DeviceError(MultiomicsError, RuntimeError):
+    """The accelerator that was asked for is absent or out of memory."""
+
+
+class MultiomicsWarning(UserWarning):
+    """Something was handled that a person should know of."""
+
+
+def did_you_mean(name: object, allowed: Iterable[object]) -> str:
+    """Return the end of an error message: the closest allowed name, and all of them.
+
+    Parameters
+    ----------
+    name
+        What the user wrote.
+    allowed
+        What could have been meant.
+
+    Examples
+    --------
+    >>> did_you_mean("rma", ["rna", "atac"])
+    "Did you mean 'rna'? Allowed: 'atac', 'rna'."
+    """
+    choices = sorted({str(choice) for choice in allowed})
+    if not choices:
+        return "There is nothing to choose from."
+    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    guess = f"Did you mean {close[0]!r}? " if close else ""
+    shown = ", ".join(repr(choice) for choice in choices[:20])
+    more = f", … ({len(choices)} in all)" if len(choices) > 20 else ""
+    return f"{guess}Allowed: {shown}{more}."
+
+
+def warn(message: str) -> None:
+    """Issue a `MultiomicsWarning` that points at the user's line, outside this package."""
+    depth = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, MultiomicsWarning, stacklevel=depth)

@@ -1,0 +1,64 @@
+"""Answers that may be larger than the memory: written to disk while they are worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multiomics_vae.analysis.normalized import check_library_size, normalized_blocks
+from multiomics_vae.analysis.table_file import check_new_file, write_table
+from multiomics_vae.answers import ANSWER_BATCH_SIZE, AnsweringModel
+from multiomics_vae.data.selection import CellSelection, select_batches, select_features, select_modality
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+
+class ExportingModel(AnsweringModel):
+    """A model that writes large answers to files; one row a cell, in order, as in the answer itself."""
+
+    def write_normalized(
+        self,
+        path: str | Path,
+        modality: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        features: Iterable[str] | None = None,
+        transform_batch: str | Sequence[str] | None = None,
+        library_size: float = 1.0,
+        n_samples: int | None = None,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> None:
+        """Write what `get_normalized` returns into an .h5ad file; memory holds ``batch_size`` cells.
+
+        Parameters
+        ----------
+        path
+            A new file that ends in ``.h5ad``. It appears when it is complete.
+        modality, mdata, indices, features, transform_batch, library_size, n_samples, batch_size
+            As in `get_normalized`.
+
+        Raises
+        ------
+        InputError
+            If there is a file already, or an argument is wrong.
+
+        Examples
+        --------
+        >>> model.write_normalized("denoised.h5ad", "rna")      # doctest: +SKIP
+        >>> anndata.read_h5ad("denoised.h5ad", backed="r").X    # doctest: +SKIP
+        """
+        data, cells = self._ask(mdata, indices, batch_size, n_samples)
+        check_library_size(library_size)
+        position, schema = select_modality(data.schema, modality)
+        chosen = select_features(schema, features)
+        batches = select_batches(data.schema, transform_batch)
+        file = check_new_file(path)
+        blocks = normalized_blocks(
+            self.module, data, cells, batch_size, position, chosen, batches, n_samples, library_size
+        )
+        write_table(file, blocks, data.cell_names[cells], np.asarray(schema.features)[chosen])

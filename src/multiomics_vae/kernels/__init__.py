@@ -1,0 +1,36 @@
+"""Output layer and log likelihood as one function, for modalities with very many features.
+
+A decoder's last layer makes a number for every cell and feature; at 100 000 peaks these ``(B, F)``
+tensors, not the arithmetic, are what a training step waits for. Here the product, the log likelihood
+and all gradients are computed chunk by chunk in buffers that stay in the processor's cache. A new
+likelihood is one subclass of `ElementwiseKernel`.
+"""
+
+from multiomics_vae.kernels.bernoulli import BernoulliKernel, bernoulli_log_likelihood
+from multiomics_vae.kernels.chunked_entries import ChunkedEntries
+from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms, ZeroTotals
+from multiomics_vae.kernels.feature_sample import FeatureSample
+from multiomics_vae.kernels.fused import LogLikelihood, chunk_rows, fused_log_likelihood
+from multiomics_vae.kernels.negative_binomial import NegativeBinomialKernel, negative_binomial_log_likelihood
+from multiomics_vae.kernels.options import ChunkOptions
+from multiomics_vae.kernels.poisson import PoissonKernel, poisson_log_likelihood
+from multiomics_vae.kernels.sparse_rows import SparseRows
+
+__all__ = [
+    "BernoulliKernel",
+    "ChunkOptions",
+    "ChunkedEntries",
+    "ElementwiseKernel",
+    "FeatureSample",
+    "LogLikelihood",
+    "NegativeBinomialKernel",
+    "NonzeroTerms",
+    "PoissonKernel",
+    "SparseRows",
+    "ZeroTotals",
+    "bernoulli_log_likelihood",
+    "chunk_rows",
+    "fused_log_likelihood",
+    "negative_binomial_log_likelihood",
+    "poisson_log_likelihood",
+]

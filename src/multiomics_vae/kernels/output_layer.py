@@ -1,0 +1,146 @@
+"""The matrix products of an output layer, chunk by chunk, into buffers that are reused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from multiomics_vae.kernels.allocation import empty_buffer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Of which inputs the gradient is wanted."""
+
+    hidden: bool
+    weight: bool
+    bias: bool
+    offset: bool
+    log_dispersion: bool
+
+    @property
+    def layer(self) -> bool:
+        """True if any gradient needs the slopes of all logits."""
+        return self.hidden or self.weight or self.bias or self.offset
+
+    @property
+    def any(self) -> bool:
+        return self.layer or self.log_dispersion
+
+
+class OutputLayer:
+    """Logits W hᵀ + b + o of a chunk of features, and the gradients that flow back through them.
+
+    Features come first, ``(n, B)``: a chunk of any width is then a contiguous part of one buffer, and
+    so is its part of the weight's gradient.
+
+    Parameters
+    ----------
+    hidden
+        h, ``(B, H)``.
+    weight, bias
+        W ``(F, H)`` and b ``(F,)``.
+    offset
+        o, added to every logit of a cell, ``(B,)``; None for none.
+    cell_weights
+        ``(B,)``; None for 1.
+    chunk_size
+        Features in the widest chunk.
+    product_dtype
+        Type of the factors of matrix products; None for that of ``hidden``.
+    wanted
+        Which gradients to make room for.
+    """
+
+    def __init__(
+        self,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor | None,
+        cell_weights: Tensor | None,
+        chunk_size: int,
+        product_dtype: torch.dtype | None,
+        wanted: Wanted,
+    ) -> None:
+        self.weight, self.bias, self.offset = weight, bias, offset
+        self.cell_weights, self.wanted = cell_weights, wanted
+        (n_cells, n_hidden), n_features = hidden.shape, weight.shape[0]
+        low = None if product_dtype == hidden.dtype else product_dtype
+        self._low = low
+        self._hidden_columns = hidden.to(low or hidden.dtype).t().contiguous()  # (H, B)
+        if low is not None:
+            width = min(chunk_size, n_features)
+            self._low_square = hidden.new_empty(width, n_cells, dtype=low)  # (chunk, B)
+            self._low_weight = hidden.new_empty(width, n_hidden, dtype=low)  # (chunk, H)
+            self._low_gradient = hidden.new_empty(width, n_hidden, dtype=low)  # (chunk, H)
+            self._rounded: slice | None = None
+        self.hidden_gradient = torch.zeros_like(hidden) if wanted.hidden else None  # (B, H)
+        self.bias_gradient = torch.empty_like(bias) if wanted.bias else None  # (F,)
+        self.offset_gradient = hidden.new_zeros(n_cells) if wanted.offset else None  # (B,)
+        self.weight_gradient: Tensor | None = None
+        if wanted.weight:
+            self.weight_gradient = empty_buffer((n_features, n_hidden), weight)  # (F, H)
+            weighted = hidden if cell_weights is None else hidden * cell_weights.unsqueeze(1)
+            self._weighted_hidden = weighted.to(low or hidden.dtype).contiguous()  # (B, H)
+
+    def logits(self, features: slice, out: Tensor) -> None:
+        """Write the logits of some features to ``out``, ``(n, B)``."""
+        factor, bias = self._factor(features), self.bias[features].unsqueeze(1)
+        if self._low is None:
+            torch.addmm(bias, factor, self._hidden_columns, out=out)
+        else:
+            product = self._low_square[: len(out)]
+            torch.mm(factor, self._hidden_columns, out=product)
+            # Copied first: a sum of two types is slower than a copy and a sum.
+            out.copy_(product).add_(bias)
+        if self.offset is not None:
+            out.add_(self.offset)
+
+    def add_gradient(self, features: slice, slope: Tensor) -> None:
+        """Take in the slopes of some features' logits, ``(n, B)``, each feature once."""
+        if self.bias_gradient is not None:
+            bias_part = self.bias_gradient[features]
+            if self.cell_weights is None:
+                torch.sum(slope, 1, out=bias_part)
+            else:
+                torch.mv(slope, self.cell_weights, out=bias_part)
+        if self.offset_gradient is not None:
+            self.offset_gradient += slope.sum(0)
+        if self.weight_gradient is None and self.hidden_gradient is None:
+            return
+        if self._low is not None:
+            slope = self._low_square[: len(slope)].copy_(slope)
+        if self.weight_gradient is not None:
+            part = self.weight_gradient[features]
+            if self._low is None:
+                torch.mm(slope, self._weighted_hidden, out=part)
+            else:
+                part.copy_(torch.mm(slope, self._weighted_hidden, out=self._low_gradient[: len(slope)]))
+        if self.hidden_gradient is not None:
+            if self._low is None:
+                self.hidden_gradient.addmm_(slope.t(), self._factor(features))
+            else:
+                self.hidden_gradient += torch.mm(slope.t(), self._factor(features))
+
+    def finish(self) -> None:
+        """Apply the cells' weights where they were left to the end, because they cost less there."""
+        if self.cell_weights is None:
+            return
+        if self.hidden_gradient is not None:
+            self.hidden_gradient.mul_(self.cell_weights.unsqueeze(1))
+        if self.offset_gradient is not None:
+            self.offset_gradient.mul_(self.cell_weights)
+
+    def _factor(self, features: slice) -> Tensor:
+        """The weights of some features in the type of the products, ``(n, H)``."""
+        part = self.weight[features]
+        if self._low is None:
+            return part
+        rounded = self._low_weight[: len(part)]
+        if self._rounded != features:
+            rounded.copy_(part)
+            self._rounded = features
+        return rounded

@@ -1,0 +1,315 @@
+"""The probabilistic model: encode, fuse, sample, decode.
+
+    z ~ p(z),   x_m ~ p_m(x_m | z, s),   q(z | x_A) = fusion of the experts q_m(z | x_m), m in A
+
+Every method takes tensors and returns tensors or frozen dataclasses; names of modalities, files and
+users' tables are unknown here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from multiomics_vae.data.minibatch import Covariates, Minibatch, ModalityBatch
+from multiomics_vae.distributions import Gaussian, GaussianMixture
+from multiomics_vae.fusion import Evidence, Fused, FusionRule
+from multiomics_vae.kernels import (
+    ChunkedEntries,
+    ChunkOptions,
+    FeatureSample,
+    SparseRows,
+    chunk_rows,
+    fused_log_likelihood,
+)
+from multiomics_vae.likelihoods import CellContext, FusedTerms, Likelihood
+from multiomics_vae.networks.covariates import CovariateEncoding
+from multiomics_vae.networks.decoder import Decoder
+from multiomics_vae.networks.encoder import Encoder
+from multiomics_vae.priors import Prior
+
+
+class ModalityParts(nn.Module):
+    """The networks of one modality: encoder, decoder and likelihood."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, likelihood: Likelihood) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.likelihood = likelihood
+
+
+@dataclass(frozen=True)
+class WeightedLogLikelihood:
+    """Log likelihood of one modality.
+
+    Parameters
+    ----------
+    total
+        Weighted sum over draws and rows, a scalar, differentiable.
+    per_cell
+        Of each draw and row, unweighted, without gradient, ``(S, B_m)``.
+    """
+
+    total: Tensor
+    per_cell: Tensor
+
+
+@dataclass(frozen=True)
+class OutputPart:
+    """A decoder's last layer and the observations, both cut down to the same features.
+
+    Parameters
+    ----------
+    weight, bias
+        Of the last layer, ``(n, H)`` and ``(n,)``; differentiable.
+    chunked
+        Observations of the n features.
+    sample
+        Which features they are; None for all.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    chunked: ChunkedEntries
+    sample: FeatureSample | None = None
+
+    @property
+    def scale(self) -> float:
+        """By what a sum over these features is multiplied to estimate the sum over all."""
+        return 1.0 if self.sample is None else self.sample.scale
+
+
+class MultimodalModule(nn.Module):
+    """The generative model p(z) Π p_m(x_m | z, s) and its amortised inference.
+
+    Parameters
+    ----------
+    modalities
+        Encoder, decoder and likelihood of each modality, in the schema's order.
+    fusion
+        From experts to one posterior.
+    prior
+        p(z).
+    covariates
+        How covariates are written as numbers.
+    """
+
+    def __init__(
+        self,
+        modalities: tuple[ModalityParts, ...],
+        fusion: FusionRule,
+        prior: Prior,
+        covariates: CovariateEncoding,
+    ) -> None:
+        super().__init__()
+        self.modalities = nn.ModuleList(modalities)
+        self.fusion = fusion
+        self.prior = prior
+        self.covariates = covariates
+
+    @property
+    def parts(self) -> tuple[ModalityParts, ...]:
+        """The networks of every modality, in the schema's order."""
+        return cast(tuple[ModalityParts, ...], tuple(self.modalities))
+
+    @property
+    def likelihoods(self) -> tuple[Likelihood, ...]:
+        """The likelihood of every modality."""
+        return tuple(part.likelihood for part in self.parts)
+
+    @property
+    def n_modalities(self) -> int:
+        return len(self.modalities)
+
+    @property
+    def n_latent(self) -> int:
+        return self.fusion.n_latent
+
+    # --- inference -------------------------------------------------------------------------------
+
+    def encode(self, minibatch: Minibatch) -> Evidence:
+        """Run every encoder on the rows that have its modality; absent rows carry a mask, not zeros."""
+        covariates = self.covariates(minibatch.covariates)  # (B, D)
+        features = covariates.new_zeros(self.n_modalities, minibatch.n_cells, self.fusion.n_hidden)
+        for m, (part, batch) in enumerate(zip(self.parts, minibatch.modalities, strict=True)):
+            hidden = part.encoder(batch, covariates[batch.rows])  # (B_m, H)
+            if len(batch.rows) == minibatch.n_cells:
+                features[m] = hidden
+            else:
+                features[m] = features[m].index_copy(0, batch.rows, hidden.to(features.dtype))
+        return Evidence(self.experts(features), features, minibatch.present)
+
+    def experts(self, features: Tensor) -> Gaussian:
+        """Experts of all modalities from their hidden features ``(M, B, H)``: ``(M, B, K)``."""
+        heads = [part.encoder.head(hidden) for part, hidden in zip(self.parts, features, strict=True)]
+        return Gaussian(
+            torch.stack([head.mean for head in heads]), torch.stack([head.log_variance for head in heads])
+        )
+
+    def fuse(self, evidence: Evidence, available: Tensor | None = None) -> Fused:
+        """q(z | x_A), where ``available`` ``(B, M)`` says what A is in each cell (default: all there is)."""
+        if available is not None:
+            evidence = Evidence(evidence.experts, evidence.features, available & evidence.available)
+        fused: Fused = self.fusion(evidence)
+        return fused
+
+    def prior_mixture(self) -> GaussianMixture:
+        """p(z), a mixture over one imagined cell, to be broadcast over cells."""
+        mixture: GaussianMixture = self.prior(self._infer_from_features)
+        return mixture
+
+    def _infer_from_features(self, features: Tensor) -> GaussianMixture:
+        available = torch.ones(features.shape[1], features.shape[0], dtype=torch.bool, device=features.device)
+        return self.fuse(Evidence(self.experts(features), features, available)).posterior
+
+    # --- generation ------------------------------------------------------------------------------
+
+    def decode(
+        self, modality: int, z: Tensor, covariates: Covariates, features: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Outputs of one modality's decoder at z ``(B, K)`` for the B cells of ``covariates``."""
+        outputs: tuple[Tensor, ...] = self.parts[modality].decoder(z, self.covariates(covariates), features)
+        return outputs  # (B, width) each
+
+    def draw_features(
+        self,
+        modality: int,
+        batch: ModalityBatch,
+        covariates: Covariates,
+        n_features: int,
+        generator: torch.Generator,
+    ) -> OutputPart | None:
+        """A random part of a modality for `log_likelihood`; None where all features must be seen.
+
+        All are seen if there are no more than ``n_features``, if the likelihood is normalised over
+        features (a softmax needs its full normaliser), and if it is not fused with the last layer.
+
+        Parameters
+        ----------
+        modality, batch, covariates
+            As for `log_likelihood`.
+        n_features
+            How many to draw.
+        generator
+            Decides which.
+        """
+        if not isinstance(batch.values, SparseRows) or batch.values.n_features <= n_features:
+            return None
+        cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
+        terms = self.parts[modality].likelihood.fused_terms(cells)
+        if terms is None or terms.kernel.normalised:
+            return None
+        sample = FeatureSample.draw(batch.values.n_features, n_features, generator)
+        layer = self.parts[modality].decoder.last_layers[0]
+        like = batch.values.values.new_empty(len(batch.rows), 1)
+        chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
+        return OutputPart(sample.rows_of(layer.weight), sample.rows_of(layer.bias), chunked, sample)
+
+    def log_likelihood(
+        self,
+        modality: int,
+        batch: ModalityBatch,
+        z: Tensor,
+        covariates: Covariates,
+        weights: Tensor | None = None,
+        drawn: OutputPart | None = None,
+        options: ChunkOptions | None = None,
+    ) -> WeightedLogLikelihood:
+        """Log p_m(x_m | z, s) of the B_m rows that have the modality, over their observed entries.
+
+        Computed fused with the decoder's last layer where the likelihood knows how, else plainly.
+
+        Parameters
+        ----------
+        modality
+            Position in the schema.
+        batch
+            Its rows.
+        z
+            ``(S, B, K)``, draws for ALL cells of the minibatch.
+        covariates
+            Of all cells of the minibatch.
+        weights
+            Of each draw and row in the total, ``(S, B_m)``, not differentiated; None for 1.
+        drawn
+            From `draw_features`: the values are then unbiased estimates; None for the exact ones.
+        options
+            Precision of the products of a fused likelihood.
+        """
+        own = covariates.rows(batch.rows)
+        cells = CellContext(batch.depth, own.batch, batch.coverage)
+        terms = self.parts[modality].likelihood.fused_terms(cells)
+        output = drawn or (None if terms is None else self._whole_output(modality, batch))
+        draws = []
+        for s, draw in enumerate(z[:, batch.rows]):
+            weight = None if weights is None else weights[s]
+            if terms is None or output is None:
+                draws.append(self._plain_log_likelihood(modality, batch, draw, own, cells, weight))
+            else:
+                draws.append(self._fused_log_likelihood(modality, output, draw, own, terms, weight, options))
+        return WeightedLogLikelihood(
+            torch.stack([draw.total for draw in draws]).sum(), torch.stack([draw.per_cell for draw in draws])
+        )
+
+    def _whole_output(self, modality: int, batch: ModalityBatch) -> OutputPart | None:
+        if batch.chunked is None:
+            return None
+        layer = self.parts[modality].decoder.last_layers[0]
+        return OutputPart(layer.weight, layer.bias, batch.chunked)
+
+    def _plain_log_likelihood(
+        self,
+        modality: int,
+        batch: ModalityBatch,
+        z: Tensor,
+        covariates: Covariates,
+        cells: CellContext,
+        weight: Tensor | None,
+    ) -> WeightedLogLikelihood:
+        outputs = self.decode(modality, z, covariates)
+        log_prob = self.parts[modality].likelihood.log_prob(batch.dense, outputs, cells)  # (B_m, F)
+        if batch.observed is not None:
+            log_prob = log_prob.masked_fill(~batch.observed, 0.0)
+        each = log_prob.sum(-1)  # (B_m,)
+        return WeightedLogLikelihood((each if weight is None else each * weight).sum(), each.detach())
+
+    def _fused_log_likelihood(
+        self,
+        modality: int,
+        output: OutputPart,
+        z: Tensor,
+        covariates: Covariates,
+        terms: FusedTerms,
+        weight: Tensor | None,
+        options: ChunkOptions | None,
+    ) -> WeightedLogLikelihood:
+        if output.sample is not None and terms.log_dispersion is not None:
+            by_feature = output.sample.rows_of(terms.log_dispersion.movedim(-1, 0))  # (n, ...)
+            terms = replace(terms, log_dispersion=by_feature.movedim(0, -1))
+        fused = fused_log_likelihood(
+            terms.kernel,
+            self.parts[modality].decoder.last_hidden(z, self.covariates(covariates)),
+            output.weight,
+            output.bias,
+            output.chunked,
+            depth=terms.depth,
+            offset=terms.offset,
+            log_dispersion=terms.log_dispersion,
+            batch=terms.batch,
+            cell_weights=weight,
+            options=options,
+        )
+        return WeightedLogLikelihood(fused.total * output.scale, fused.per_cell * output.scale)
+
+    def log_prior_of_weights(self) -> Tensor:
+        """Log prior density of the decoders' shrunk weights and the likelihoods' parameters, a scalar."""
+        total = torch.zeros((), device=next(self.parameters()).device)
+        for part in self.parts:
+            for term in (part.decoder.log_prior(), part.likelihood.log_prior()):
+                if term is not None:
+                    total = total + term
+        return total

@@ -1,0 +1,1 @@
+"""Encoders and decoders: from observations to experts, and from z to a likelihood's outputs."""

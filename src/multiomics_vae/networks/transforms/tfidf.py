@@ -1,0 +1,38 @@
+"""TF-IDF: the usual input for chromatin accessibility (latent semantic indexing)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from multiomics_vae.kernels import SparseRows
+from multiomics_vae.likelihoods import FeatureStatistics
+from multiomics_vae.networks.transforms.base import SparseTransform
+
+TARGET_SUM = 1e4
+
+
+class TFIDF(SparseTransform):
+    """t = log(1 + 10⁴ · (1[x > 0] / Σ 1[x > 0]) · idf), divided by its length ‖t‖ in each cell.
+
+    idf = log(1 + 1 / share of cells with the peak). The logarithm compresses the few peaks that a
+    shallow cell happens to have, and unit length takes out how many there are; as in the latent
+    semantic indexing of Signac and GLUE.
+    """
+
+    name = "tfidf"
+
+    def __init__(self, statistics: FeatureStatistics) -> None:
+        super().__init__(statistics)
+        share = statistics.nonzero_fraction.clamp(min=1e-6)
+        self.register_buffer("idf", (1.0 + 1.0 / share).log())  # (F,)
+        self.idf: Tensor
+
+    def entries(self, rows: SparseRows, depth: Tensor) -> Tensor:
+        is_open = (rows.values > 0).to(rows.values.dtype)  # (nnz,)
+        row = rows.row_of_each_entry()  # (nnz,)
+        n_open = is_open.new_zeros(rows.n_cells).index_add_(0, row, is_open).clamp_(min=1.0)  # (B_m,)
+        # index_select reads a table three times faster than square brackets do.
+        t = is_open.mul_(self.idf.index_select(0, rows.columns))  # (nnz,)
+        t = t.mul_((TARGET_SUM / n_open).index_select(0, row)).log1p_()  # (nnz,)
+        length = t.new_zeros(rows.n_cells).index_add_(0, row, t.square()).sqrt_()  # (B_m,)
+        return t.div_(length.clamp_(min=1e-12).index_select(0, row))

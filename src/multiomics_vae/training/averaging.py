@@ -1,0 +1,49 @@
+"""An exponential moving average of the weights, which generalises better than the last iterate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """Keeps the average and can trade places with the live weights.
+
+    average ← d · average + (1 − d) · weights after each step, with d = min(decay, (1 + t) / (10 + t)),
+    so that the random start is forgotten at once.
+
+    Parameters
+    ----------
+    module
+        Its parameters are averaged; buffers are left alone.
+    decay
+        d in the long run; 0 makes the average the weights themselves.
+
+    Examples
+    --------
+    >>> average = WeightAverage(torch.nn.Linear(2, 1), decay=0.99)
+    >>> average.update()
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.decay = decay
+        self.n_updates = 0
+        self.average: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
+        self.in_use = False
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights of this step in."""
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1.0 - decay)
+        self.n_updates += 1
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the live weights and the average."""
+        live = [parameter.detach().clone() for parameter in self.parameters]
+        for parameter, average in zip(self.parameters, self.average, strict=True):
+            parameter.copy_(average)
+        self.average = live
+        self.in_use = not self.in_use

@@ -1,0 +1,136 @@
+"""A model as a checkpoint and back: which part of it is written where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+
+from multiomics_vae.architecture import ModalityConfig, ModelConfig, build_module
+from multiomics_vae.data import schema_json
+from multiomics_vae.data.schema import Schema
+from multiomics_vae.errors import CheckpointError, InputError, did_you_mean
+from multiomics_vae.likelihoods import FeatureStatistics
+from multiomics_vae.module import MultimodalModule
+from multiomics_vae.training.checkpoint import Checkpoint, check_tensors, load_checkpoint, save_checkpoint
+from multiomics_vae.training.history import History
+
+Record = TypeVar("Record", ModelConfig, ModalityConfig)
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """All that is kept of a model, in living form."""
+
+    config: ModelConfig
+    schema: Schema
+    module: MultimodalModule
+    history: History
+
+
+def save_model(folder: str | Path, class_name: str, model: SavedModel, overwrite: bool) -> None:
+    """Write a model; see `training.checkpoint.save_checkpoint` for what can go wrong."""
+    save_checkpoint(
+        folder,
+        Checkpoint(
+            class_name=class_name,
+            config=_plain(asdict(model.config)),
+            schema=schema_json.to_json(model.schema),
+            history={"epochs": model.history.to_json()},
+            tensors=model.module.state_dict(),
+        ),
+        overwrite=overwrite,
+    )
+
+
+def load_model(folder: str | Path, class_name: str) -> SavedModel:
+    """Read a model and put its weights in place; every tensor is checked by name, shape and type."""
+    checkpoint = load_checkpoint(folder, expected_class=class_name)
+    schema = schema_json.from_json(checkpoint.schema)
+    try:
+        config = config_from_json(checkpoint.config)
+        if len(config.modalities) != len(schema.modalities):
+            raise CheckpointError(
+                f"{folder}: config.json describes {len(config.modalities)} modalities, schema.json "
+                f"{len(schema.modalities)}. The files do not belong together: save the model again."
+            )
+        statistics = tuple(
+            FeatureStatistics.empty(m.n_features, schema.n_batches, c.n_categories, c.has_unobserved)
+            for m, c in zip(schema.modalities, config.modalities, strict=True)
+        )
+        # On no device first, so that sizes are compared before any memory is asked for.
+        with torch.device("meta"):
+            expected = build_module(config, schema, statistics).state_dict()
+        check_tensors(checkpoint.tensors, expected)
+        module = build_module(config, schema, statistics)
+    except InputError as error:
+        raise CheckpointError(
+            f"{folder}: config.json describes a model that cannot be built: {error}"
+        ) from error
+    module.load_state_dict(dict(checkpoint.tensors))
+    module.eval()
+    history = History.from_json(checkpoint.history.get("epochs", []))
+    return SavedModel(config, schema, module, history)
+
+
+def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
+    """Read a configuration, refusing unknown, missing or mistyped entries.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the entry.
+    """
+    values = dict(document)
+    entries = values.get("modalities")
+    if not isinstance(entries, list):
+        raise CheckpointError(f"config.json: 'modalities' must be a list, not {type(entries).__name__}.")
+    values["modalities"] = [
+        _record(ModalityConfig, entry, f"modalities[{i}]") for i, entry in enumerate(entries)
+    ]
+    return _record(ModelConfig, values, "config")
+
+
+def _record(kind: type[Record], values: Any, where: str) -> Record:
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"config.json: {where} must be an object, not {type(values).__name__}.")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    for name in values:
+        if name not in names:
+            raise CheckpointError(
+                f"config.json: {where} has an unknown entry {name!r}. {did_you_mean(name, names)}"
+            )
+    read: dict[str, Any] = {}
+    for name in names:
+        if name not in values:
+            raise CheckpointError(f"config.json: {where} lacks the entry {name!r}. Save the model again.")
+        value: Any = tuple(values[name]) if isinstance(values[name], list) else values[name]
+        if not _fits(value, hints[name]):
+            raise CheckpointError(f"config.json: {where}.{name} is {value!r}, which is not {hints[name]}.")
+        read[name] = float(values[name]) if hints[name] is float else value
+    return kind(**read)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if isinstance(hint, UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, get_args(hint)[0]) for entry in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value

@@ -1,0 +1,61 @@
+"""Evidence and rules with random, reproducible content for the tests of fusion."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from multiomics_vae.distributions import Gaussian
+from multiomics_vae.fusion import FUSION_RULES, Evidence, FusionRule
+
+HIDDEN = 6
+
+
+def every_mask(n_modalities: int) -> Tensor:
+    """All 2^M patterns of availability, (2^M, M); the first has nothing, the last everything."""
+    return torch.tensor(list(itertools.product([False, True], repeat=n_modalities)))
+
+
+def random_evidence(available: Tensor, n_latent: int = 3, seed: int = 0, dtype=torch.float64) -> Evidence:
+    generator = torch.Generator().manual_seed(seed)
+    n_cells, n_modalities = available.shape
+    draw = [
+        torch.randn(n_modalities, n_cells, width, generator=generator, dtype=dtype)
+        for width in (n_latent, n_latent, HIDDEN)
+    ]
+    return Evidence(Gaussian(2 * draw[0], draw[1]), draw[2], available)
+
+
+def random_rule(
+    name: str, n_modalities: int, n_latent: int = 3, seed: int = 0, dtype=torch.float64
+) -> FusionRule:
+    """A rule whose parameters are all random, unlike at the start of training."""
+    with torch.random.fork_rng():
+        rule = FUSION_RULES[name](n_modalities=n_modalities, n_latent=n_latent, n_hidden=HIDDEN).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in rule.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=dtype))
+    return rule
+
+
+def spoil_masked(evidence: Evidence, value: float) -> Evidence:
+    """Write ``value`` wherever a modality is masked."""
+    masked = ~evidence.available.T.unsqueeze(-1)
+    return replace(
+        evidence,
+        experts=Gaussian(
+            evidence.experts.mean.masked_fill(masked, value),
+            evidence.experts.log_variance.masked_fill(masked, value),
+        ),
+        features=evidence.features.masked_fill(masked, value),
+    )
+
+
+def with_gradients(evidence: Evidence) -> Evidence:
+    leaves = (evidence.experts.mean, evidence.experts.log_variance, evidence.features)
+    mean, log_variance, features = (leaf.clone().requires_grad_() for leaf in leaves)
+    return replace(evidence, experts=Gaussian(mean, log_variance), features=features)
