@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curves import curve_point
 from records import CurvePoint, EmbeddingRun, Stopwatch, Task
-from scores import embedding_scores
 
 CURVE_EVERY_EPOCHS = 20
 MAX_EPOCHS = 500  # the default of MULTIVI
@@ -44,21 +46,31 @@ class CapAndCurve(pl.Callback):
         with self.clock:
             wall, cpu = self.clock.wall_seconds, self.clock.cpu_seconds
             print(f"multivi epoch {self.epochs}: {wall:.0f} s wall, {cpu:.0f} s CPU", flush=True)
-            if self.epochs in (5, 10) or self.epochs % CURVE_EVERY_EPOCHS == 0:
-                scores = embedding_scores(self._embed(pl_module), self.task.labels, with_silhouette=False)
-                self.points.append(CurvePoint(self.epochs, wall, cpu, scores))
-                print(f"multivi epoch {self.epochs}: {scores}", flush=True)
+            if self.epochs in (1, 5, 10) or self.epochs % CURVE_EVERY_EPOCHS == 0:
+                with self._as_if_trained(pl_module):
+                    Z = self.model.get_latent_representation()  # (N, K)
+                    peaks = _peaks_from_rna(self.model, self.task.split.test)
+                self.points.append(curve_point(self.task, self.epochs, wall, cpu, Z, peaks))
+                print(f"multivi: {self.points[-1]}", flush=True)
 
-    def _embed(self, pl_module: pl.LightningModule) -> NDArray[np.float32]:
-        """Embed part-way: the model must believe it is trained, and training must not notice."""
+    @contextmanager
+    def _as_if_trained(self, pl_module: pl.LightningModule) -> Iterator[None]:
+        """Ask part-way: the model must believe it is trained, and training must not notice."""
         was_trained = self.model.is_trained_
         self.model.is_trained_ = True
         pl_module.eval()
-        with torch.random.fork_rng():
-            Z: NDArray[np.float32] = self.model.get_latent_representation()  # (N, K)
+        with torch.random.fork_rng(), torch.no_grad():
+            yield
         pl_module.train()
         self.model.is_trained_ = was_trained
-        return Z
+
+
+def _peaks_from_rna(model: Any, cells: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Decode the mean of q(z | RNA), nothing of the ATAC read; one batch, so its code is 0. ``(n, F)``."""
+    z = torch.from_numpy(model.get_latent_representation(indices=cells, modality="expression"))  # (n, K)
+    batch = torch.zeros((len(z), 1), dtype=torch.int64)
+    peaks: NDArray[np.float32] = model.module.z_decoder_accessibility(z, batch).numpy()
+    return peaks
 
 
 def multivi(task: Task) -> EmbeddingRun:

@@ -52,12 +52,24 @@ class Task:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Scores of all cells part-way through training; the time taken by scoring is not counted."""
+    """Scores part-way through training; the time taken by scoring is not counted.
+
+    Parameters
+    ----------
+    epoch, wall_seconds, cpu_seconds
+        When.
+    scores, held_out
+        Of all cells, and of the held-out cells alone.
+    peaks_from_rna
+        Mean AUROC of a peak over the held-out cells, predicted from their RNA at a depth common to all.
+    """
 
     epoch: int
     wall_seconds: float
     cpu_seconds: float
     scores: EmbeddingScores
+    held_out: EmbeddingScores
+    peaks_from_rna: float
 
 
 @dataclass(frozen=True)
@@ -162,7 +174,8 @@ def read_json(path: Path) -> Record:
         raw[name] = _scores(raw[name])
     raw["likelihoods"] = tuple(HeldOutLikelihood(**entry) for entry in raw["likelihoods"])
     raw["curve"] = tuple(
-        CurvePoint(**{**entry, "scores": _scores(entry["scores"])}) for entry in raw["curve"]
+        CurvePoint(**{**entry, **{name: _scores(entry[name]) for name in ("scores", "held_out")}})
+        for entry in raw["curve"]
     )
     raw["versions"] = tuple(raw["versions"])
     return Record(**raw)
