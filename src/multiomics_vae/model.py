@@ -34,6 +34,7 @@ from multiomics_vae.training.precision import Precision
 from multiomics_vae.training.saved import SavedModel, load_model, save_model
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Callback
     from mudata import MuData
 
 
@@ -227,6 +228,7 @@ class MultiVAE(ExportingModel):
         n_features_per_step: int | None = TrainingConfig.n_features_per_step,
         seed: int | None = None,
         progress: bool = True,
+        callbacks: Sequence[Callback] = (),
     ) -> MultiVAE:
         """Fit the model; a second call goes on from the weights as they stand.
 
@@ -250,6 +252,9 @@ class MultiVAE(ExportingModel):
             Of the split, the shuffling and the noise; None takes the model's.
         progress
             Show a progress bar.
+        callbacks
+            Lightning callbacks. In ``on_validation_end`` the weights that are validated (the average)
+            are in place and the model can be asked.
 
         Returns
         -------
@@ -293,8 +298,9 @@ class MultiVAE(ExportingModel):
             training = np.setdiff1d(np.arange(self._data.n_cells), validation)
         weights = starting_weights(modality_weights, self._data, training, self.module)
         self.train_indices, self.validation_indices = training, validation
-        before, history = self._history, History()
+        before, history, was_trained = self._history, History(), self.is_trained
         self._history = history
+        self.is_trained = True  # so that callbacks can ask
         try:
             result = fit(
                 self.module,
@@ -307,12 +313,12 @@ class MultiVAE(ExportingModel):
                 config,
                 history,
                 progress,
+                callbacks,
             )
         finally:
             # Also after an error: the weights of the best pass are in place.
-            if history.n_epochs:
-                self.is_trained = True
-            else:
+            self.is_trained = was_trained or history.n_epochs > 0
+            if not history.n_epochs:
                 self._history = before
         if result.interrupted:
             self.is_trained = self.is_trained or result.n_steps > 0

@@ -10,10 +10,11 @@ import mudata
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from multiomics_vae import MultiVAE
 from multiomics_vae.data.loader import MinibatchLoader
-from multiomics_vae.errors import DeviceError, InputError
+from multiomics_vae.errors import DeviceError, InputError, NotFittedError
 from multiomics_vae.objective import Objective, ObjectiveConfig
 from multiomics_vae.training import plan as plan_module
 from multiomics_vae.training.config import FEWEST_EPOCHS, FEWEST_STEPS, TrainingConfig
@@ -346,3 +347,34 @@ def test_no_bar_for_a_training_that_cannot_begin(
     with pytest.raises(DeviceError):
         train(make_model(cells), accelerator="gup", progress=True)
     assert capsys.readouterr().err == ""
+
+
+class Asking(Callback):
+    """Asks the model in the middle of its training."""
+
+    def __init__(self, model: MultiVAE) -> None:
+        self.model = model
+        self.elbos: list[float] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.elbos.append(held_out_elbo(self.model))
+
+
+def test_callbacks_can_ask_the_model_that_is_validated(cells: mudata.MuData) -> None:
+    model = make_model(cells)
+    asking = Asking(model)
+    model.train(3, batch_size=16, progress=False, callbacks=[asking])
+    np.testing.assert_allclose(asking.elbos, model.history["elbo_validation"], rtol=1e-5)
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_callbacks_cannot_make_an_untrained_model_answer(cells: mudata.MuData) -> None:
+    class Failing(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            raise ValueError("mine")
+
+    model = make_model(cells)
+    with pytest.raises(ValueError, match="mine"):
+        model.train(1, progress=False, callbacks=[Failing()])
+    with pytest.raises(NotFittedError):
+        model.get_latent_representation()

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
@@ -75,6 +76,7 @@ def fit(
     config: TrainingConfig,
     history: History,
     show_progress: bool = True,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> TrainingResult:
     """Train a module in place; it ends with its best weights, also after Ctrl-C or an error.
 
@@ -94,6 +96,8 @@ def fit(
         Filled epoch by epoch, so that it is there also after an error.
     show_progress
         Draw a progress bar.
+    callbacks
+        The user's own.
     """
     _check_cells(training_cells, validation_cells)
     balance = GradientBalance(module.n_modalities) if adaptive else None
@@ -105,13 +109,13 @@ def fit(
     training = MinibatchLoader(data, training_cells, config.batch_size, shuffle)
     validation = MinibatchLoader(data, validation_cells, config.batch_size) if len(validation_cells) else None
     n_epochs = config.n_epochs(len(training_cells))
-    callbacks: list[pl.Callback] = [EpochProgress(n_epochs)] if show_progress else []
+    bar: list[pl.Callback] = [EpochProgress(n_epochs)] if show_progress else []
     interrupted = False
     was_sigint = signal.getsignal(signal.SIGINT)
     with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
         warnings.filterwarnings("ignore", module="lightning")
         torch.manual_seed(config.seed)
-        trainer = _trainer(config, n_epochs, callbacks)
+        trainer = _trainer(config, n_epochs, [*bar, *callbacks])
         _check_one_device(trainer)
         try:
             trainer.fit(plan, training, validation)
