@@ -155,7 +155,7 @@ def test_stratified_draws_give_unbiased_expectations():
         ),
         mixture.log_weights.repeat(1, 40_000),
     )
-    draws = repeated.stratified_rsample(torch.Generator().manual_seed(0))  # (C, B, K)
+    draws = repeated.components.rsample(torch.Generator().manual_seed(0))  # (C, B, K)
     weights = repeated.log_weights.exp().unsqueeze(-1)
     estimates = (weights * draws).sum(0).reshape(40_000, 3, 2)
     error = 5 * estimates.std(0) / 200

@@ -41,6 +41,10 @@ class Gaussian:
         noise = torch.randn(
             self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
         )
+        return self.at(noise)
+
+    def at(self, noise: Tensor) -> Tensor:
+        """Turn standard normal numbers into draws: mean + sd · ε."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -76,6 +80,9 @@ def kl_gaussian(q: Gaussian, p: Gaussian) -> Tensor:
 @dataclass(frozen=True)
 class GaussianMixture:
     """A mixture of C diagonal Gaussians for each of B cells.
+
+    One draw from every component, draw c weighted by ``log_weights.exp()[c]``, gives an unbiased
+    expectation under the mixture (stratified sampling).
 
     Parameters
     ----------
@@ -122,13 +129,6 @@ class GaussianMixture:
         """Log density of ``z`` with shape ``(..., B, K)``: ``(..., B)``."""
         each = self.components.log_prob(z.unsqueeze(-3))  # (..., C, B)
         return torch.logsumexp(each + self.log_weights, dim=-2)  # (..., B)
-
-    def stratified_rsample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One reparameterised draw from every component: ``(C, B, K)``.
-
-        Weighting draw c by ``log_weights.exp()[c]`` gives an unbiased expectation under the mixture.
-        """
-        return self.components.rsample(generator)
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         """Turn noise into draws from the mixture, so that the caller owns the randomness.

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.data.minibatch import Minibatch
+from multiomics_vae.data.share import StepNoise
 from multiomics_vae.distributions import GaussianMixture, kl_gaussian
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.fusion import Evidence, Subset
@@ -222,13 +223,14 @@ class Objective:
             What may be rounded or estimated; by default nothing. An estimated loss has the same
             expectation, and its gradient too.
         """
+        noise = StepNoise(generator, minibatch.share)
         evidence = module.encode(minibatch)
         prior = module.prior_mixture()
         present = minibatch.present
-        available = self._drop_modality(present, generator) if module.training else present  # (B, M)
-        joint = replace(self._view(module, evidence, available, generator), is_joint=True)
+        available = self._drop_modality(present, noise) if module.training else present  # (B, M)
+        joint = replace(self._view(module, evidence, available, noise), is_joint=True)
         everyone = torch.ones(minibatch.n_cells, dtype=torch.bool, device=minibatch.present.device)
-        parts = _output_parts(module, minibatch, economy, generator)
+        parts = _output_parts(module, minibatch, economy, noise)
         likelihood = self._log_likelihoods(
             module, minibatch, joint, everyone, range(module.n_modalities), parts
         )
@@ -243,10 +245,10 @@ class Objective:
         terms.append(LossTerm("kl", charged / n, beta))
         if self.config.subset_objective != "none" and module.n_modalities > 1:
             # Where dropout hid a modality, the joint view is not q(z | x_all), which teaches the subsets.
-            teacher = joint if available is present else self._view(module, evidence, present, generator)
-            for subset in self._subsets(module.n_modalities, generator):
+            teacher = joint if available is present else self._view(module, evidence, present, noise)
+            for subset in self._subsets(module.n_modalities, noise):
                 terms += self._subset_terms(
-                    module, minibatch, evidence, prior, teacher, subset, beta, generator, parts
+                    module, minibatch, evidence, prior, teacher, subset, beta, noise, parts
                 )
         log_prior = module.log_prior_of_weights()
         terms.append(LossTerm("weight_prior", log_prior / self.n_training_cells, -1.0))
@@ -260,10 +262,11 @@ class Objective:
     # --- the parts -------------------------------------------------------------------------------
 
     def _view(
-        self, module: MultimodalModule, evidence: Evidence, available: Tensor, generator: torch.Generator
+        self, module: MultimodalModule, evidence: Evidence, available: Tensor, noise: StepNoise
     ) -> View:
         posterior = module.fuse(evidence, available).posterior
-        return View(posterior, posterior.stratified_rsample(generator))
+        z = posterior.components.at(noise.like(posterior.components.mean))  # (C, B, K)
+        return View(posterior, z)
 
     def _log_likelihoods(
         self,
@@ -314,16 +317,17 @@ class Objective:
         teacher: View,
         subset: Subset,
         beta: float,
-        generator: torch.Generator,
+        noise: StepNoise,
         parts: OutputParts,
     ) -> list[LossTerm]:
         chosen = torch.zeros(module.n_modalities, dtype=torch.bool, device=minibatch.present.device)
         chosen[list(subset)] = True
         available = minibatch.present & chosen  # (B, M)
         counted = available.any(1) & (available != minibatch.present).any(1)  # (B,)
+        # Drawn also where no cell counts: every process must draw as often as the others.
+        view = self._view(module, evidence, available, noise)
         if not bool(counted.any()):
             return []
-        view = self._view(module, evidence, available, generator)
         within = self.config.subset_objective == "within"
         targets = subset if within else range(module.n_modalities)
         likelihood = self._log_likelihoods(module, minibatch, view, counted, targets, parts)
@@ -339,35 +343,33 @@ class Objective:
             terms.append(LossTerm("subset_matching", matching / n, w * beta))
         return [replace(term, n_counted=counted.sum()) for term in terms]
 
-    def _subsets(self, n_modalities: int, generator: torch.Generator) -> list[Subset]:
+    def _subsets(self, n_modalities: int, noise: StepNoise) -> list[Subset]:
         n_subsets = self.config.n_subsets
         if n_subsets is None and n_modalities <= 3:
             return [(m,) for m in range(n_modalities)]
-        return [_random_proper_subset(n_modalities, generator) for _ in range(n_subsets or 2)]
+        return [_random_proper_subset(n_modalities, noise.generator) for _ in range(n_subsets or 2)]
 
-    def _drop_modality(self, present: Tensor, generator: torch.Generator) -> Tensor:
+    def _drop_modality(self, present: Tensor, noise: StepNoise) -> Tensor:
         """Hide one random modality of some of the cells that have several."""
         if self.config.modality_dropout == 0.0:
             return present
-        draws = torch.rand(present.shape, generator=generator, device=present.device)  # (B, M)
+        draws = noise.uniform(present.shape[1])  # (B, M)
         hidden = torch.where(present, draws, -1.0).argmax(1)  # (B,)
-        hit = torch.rand(len(present), generator=generator, device=present.device)
-        hit = (hit < self.config.modality_dropout) & (present.sum(1) > 1)
+        hit = (noise.uniform() < self.config.modality_dropout) & (present.sum(1) > 1)
         kept = present.clone()
         kept[hit, hidden[hit]] = False
         return kept
 
 
 def _output_parts(
-    module: MultimodalModule, minibatch: Minibatch, economy: Economy, generator: torch.Generator
+    module: MultimodalModule, minibatch: Minibatch, economy: Economy, noise: StepNoise
 ) -> OutputParts:
     drawn: list[OutputPart | None] = []
     for m, batch in enumerate(minibatch.modalities):
         n = economy.n_features
-        if n is None or len(batch.rows) == 0:
-            drawn.append(None)
-        else:
-            drawn.append(module.draw_features(m, batch, minibatch.covariates, n, generator))
+        drawn.append(
+            None if n is None else module.draw_features(m, batch, minibatch.covariates, n, noise.generator)
+        )
     return OutputParts(tuple(drawn), ChunkOptions(product_dtype=economy.product_dtype))
 
 

@@ -11,13 +11,14 @@ import torch
 
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.minibatch import Covariates, Minibatch, ModalityBatch
-from multiomics_vae.data.reading import ReadingPlan, plan_pass, read_ahead
+from multiomics_vae.data.reading import PassStart, ReadingPlan, plan_pass, read_ahead
+from multiomics_vae.data.share import ALONE, Process, Share
 from multiomics_vae.data.sources import Matrix
 from multiomics_vae.data.stored import take_rows
 from multiomics_vae.kernels import SparseRows
 
 
-def make_minibatch(data: MultimodalData, cells: np.ndarray) -> Minibatch:
+def make_minibatch(data: MultimodalData, cells: np.ndarray, part: Share | None = None) -> Minibatch:
     """Gather some cells.
 
     Parameters
@@ -26,6 +27,8 @@ def make_minibatch(data: MultimodalData, cells: np.ndarray) -> Minibatch:
         The registered cells.
     cells
         Positions, ``(B,)``, in the order wanted.
+    part
+        Which cells of a training step these are, where several processes share one.
 
     Returns
     -------
@@ -38,11 +41,11 @@ def make_minibatch(data: MultimodalData, cells: np.ndarray) -> Minibatch:
     2
     """
     if data.on_disk:
-        return _make_at(data.loaded(cells), np.arange(len(cells)), cells)
-    return _make_at(data, cells, cells)
+        return _make_at(data.loaded(cells), np.arange(len(cells)), cells, part)
+    return _make_at(data, cells, cells, part)
 
 
-def _make_at(data: MultimodalData, cells: np.ndarray, names: np.ndarray) -> Minibatch:
+def _make_at(data: MultimodalData, cells: np.ndarray, names: np.ndarray, part: Share | None) -> Minibatch:
     """Gather cells of data in memory; ``names`` are their positions in the whole data set."""
     return Minibatch(
         modalities=tuple(_gather(modality, cells) for modality in data.modalities),
@@ -53,6 +56,7 @@ def _make_at(data: MultimodalData, cells: np.ndarray, names: np.ndarray) -> Mini
         ),
         present=torch.from_numpy(np.stack([m.row_of_cell[cells] >= 0 for m in data.modalities], axis=1)),
         cells=torch.from_numpy(np.asarray(names, dtype=np.int64)),
+        part=part,
     )
 
 
@@ -93,7 +97,7 @@ class MinibatchLoader:
 
     Values in memory are gathered cell by cell. Values on disk are read by a thread, a group of minibatches
     ahead: when shuffling, a group holds short runs of neighbouring cells from random places, and minibatches
-    are drawn from the whole group at random. Every pass visits every cell once.
+    are drawn from the whole group at random. Every pass visits every cell once, in one of the processes.
 
     Parameters
     ----------
@@ -102,11 +106,13 @@ class MinibatchLoader:
     cells
         Positions of the cells to visit, ``(n,)``.
     batch_size
-        Cells in a minibatch; the last one takes what is left, one cell included.
+        Cells in a minibatch of one process; the last step takes what is left, one cell included.
     generator
-        Shuffles the cells at each pass; None keeps their order.
+        Shuffles the cells at each pass; None keeps their order. In the same state in every process.
     plan
         How much is read at once of values on disk.
+    process
+        Which of several processes gets these minibatches.
     """
 
     def __init__(
@@ -116,39 +122,87 @@ class MinibatchLoader:
         batch_size: int,
         generator: np.random.Generator | None = None,
         plan: ReadingPlan | None = None,
+        process: Process = ALONE,
     ) -> None:
         self.data = data
         self.cells = np.asarray(cells, dtype=np.int64)
         self.batch_size = batch_size
         self.generator = generator
         self.plan = plan or ReadingPlan()
+        self.process = process
+        self.pass_start = PassStart()
+        self._n_skipped = 0
         self._readers: weakref.WeakSet[Generator[Minibatch]] = weakref.WeakSet()
 
     def __len__(self) -> int:
-        return -(-len(self.cells) // self.batch_size)
+        """Minibatches of the next pass."""
+        return self.n_steps - self._n_skipped
+
+    @property
+    def n_steps(self) -> int:
+        """Minibatches of a whole pass."""
+        return -(-len(self.cells) // self._step_size)
 
     def __iter__(self) -> Iterator[Minibatch]:
+        self.pass_start = PassStart.of(self.generator)
+        n_skipped, self._n_skipped = self._n_skipped, 0
         if not self.data.on_disk:
-            return self._from_memory()
-        reader = self._from_disk()
+            return self._from_memory(n_skipped)
+        reader = self._from_disk(n_skipped)
         self._readers.add(reader)
         return reader
+
+    def go_on(self, start: PassStart, n_done: int) -> None:
+        """Let the next pass be the rest of an earlier one.
+
+        Parameters
+        ----------
+        start
+            Of the earlier pass.
+        n_done
+            Its minibatches that were used.
+        """
+        start.restore(self.generator)
+        self._n_skipped = n_done
 
     def close(self) -> None:
         """End passes that were left unfinished, and the threads that read for them."""
         for reader in list(self._readers):
             reader.close()
 
-    def _from_disk(self) -> Generator[Minibatch]:
-        groups = plan_pass(self.data, self.cells, self.batch_size, self.generator, self.plan)
-        for group, loaded in read_ahead(lambda group: self.data.loaded(group.cells), groups):
-            for start in range(0, len(group.cells), self.batch_size):
+    @property
+    def _step_size(self) -> int:
+        """Cells of a step, over all processes."""
+        return self.batch_size * self.process.n_processes
+
+    def _shares(self) -> list[Share]:
+        """The own share of every step of a pass."""
+        n = len(self.cells)
+        starts = range(0, n, self._step_size)
+        return [self.process.share(min(self._step_size, n - start)) for start in starts]
+
+    def _from_disk(self, n_skipped: int) -> Generator[Minibatch]:
+        plan = (self.batch_size, self.generator, self.plan, self.process)
+        groups = plan_pass(self.data, self.cells, *plan)
+        shares = iter(self._shares()[n_skipped:])
+        # Groups hold whole minibatches, so that those before the skipped end can be left unread.
+        first, skipped = 0, n_skipped * self.batch_size
+        while first < len(groups) and skipped >= len(groups[first].cells):
+            skipped -= len(groups[first].cells)
+            first += 1
+        for group, loaded in read_ahead(lambda group: self.data.loaded(group.cells), groups[first:]):
+            for start in range(skipped, len(group.cells), self.batch_size):
                 here = group.order[start : start + self.batch_size]
-                yield _make_at(loaded, here, group.cells[here])
+                yield _make_at(loaded, here, group.cells[here], next(shares))
+            skipped = 0
             # Frees the group before the next one is waited for.
             del loaded
+        for share in shares:  # a last step that is too small for this process
+            yield make_minibatch(self.data, self.cells[:1], share)
 
-    def _from_memory(self) -> Iterator[Minibatch]:
+    def _from_memory(self, n_skipped: int) -> Iterator[Minibatch]:
         cells = self.cells if self.generator is None else self.generator.permutation(self.cells)
-        for start in range(0, len(cells), self.batch_size):
-            yield make_minibatch(self.data, cells[start : start + self.batch_size])
+        for step, share in enumerate(self._shares()):
+            if step >= n_skipped:
+                whole = cells[step * self._step_size :]
+                yield make_minibatch(self.data, whole[share.rows], share)

@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from multiomics_vae.data.share import Share
 from multiomics_vae.kernels import ChunkedEntries, ChunkOptions, SparseRows, chunk_rows
 
 
@@ -107,16 +108,24 @@ class Minibatch:
         Which cell has which modality, ``(B, M)``, bool.
     cells
         Position of each cell in the data set, ``(B,)``, int64.
+    part
+        Which cells of a training step these are, where several processes share one; None if all.
     """
 
     modalities: tuple[ModalityBatch, ...]
     covariates: Covariates
     present: Tensor
     cells: Tensor
+    part: Share | None = None
 
     @property
     def n_cells(self) -> int:
         return self.present.shape[0]
+
+    @property
+    def share(self) -> Share:
+        """Which cells of a training step these are."""
+        return self.part or Share(0, self.n_cells, self.n_cells)
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Copy to a device."""
@@ -125,4 +134,5 @@ class Minibatch:
             self.covariates.to(device),
             self.present.to(device),
             self.cells.to(device),
+            self.part,
         )

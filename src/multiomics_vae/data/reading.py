@@ -7,6 +7,7 @@ pass takes short runs in random order, reads as many of them as fit a buffer, an
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.share import ALONE, Process
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -54,14 +56,43 @@ class Group:
     order: np.ndarray
 
 
+@dataclass(frozen=True)
+class PassStart:
+    """The state of the shuffling generator at the start of a pass, with which it can be repeated.
+
+    Parameters
+    ----------
+    state
+        As JSON text, because its numbers have 128 bits; None without shuffling.
+    """
+
+    state: str | None = None
+
+    @classmethod
+    def of(cls, generator: np.random.Generator | None) -> PassStart:
+        """Take the state of a generator down."""
+        if generator is None:
+            return cls()
+        return cls(json.dumps(generator.bit_generator.state))
+
+    def restore(self, generator: np.random.Generator | None) -> None:
+        """Put a generator into this state."""
+        if generator is not None and self.state is not None:
+            generator.bit_generator.state = json.loads(self.state)
+
+
 def plan_pass(
     data: MultimodalData,
     cells: np.ndarray,
     batch_size: int,
     generator: np.random.Generator | None,
     plan: ReadingPlan,
+    process: Process = ALONE,
 ) -> list[Group]:
     """Split cells into groups; all but the last hold whole minibatches.
+
+    Of several processes each gets a stretch of the shuffled runs, as many cells as its shares of all
+    steps, and so reads nothing that another one reads.
 
     Parameters
     ----------
@@ -75,12 +106,19 @@ def plan_pass(
         Shuffles; None keeps the order of ``cells``.
     plan
         Sizes.
+    process
+        Whose groups.
     """
     bytes_a_cell = max(1.0, sum(modality.bytes_a_row for modality in data.modalities if modality.on_disk))
     group_size = max(1, int(plan.group_bytes / bytes_a_cell) // batch_size) * batch_size
     if generator is not None:
         run_length = min(max(1, int(plan.run_bytes / bytes_a_cell)), group_size)
         cells = _shuffled_runs(cells[_disk_order(data, cells)], run_length, generator)
+    cells = cells[_stretch(len(cells), batch_size, process)]
+    if generator is not None and process.n_processes > 1:
+        # One draw for all, so that the shared generator stays in the same state in every process.
+        seeds = generator.integers(1 << 62, size=process.n_processes)
+        generator = np.random.default_rng(seeds[process.rank])
     groups = []
     for start in range(0, len(cells), group_size):
         members = cells[start : start + group_size]
@@ -90,6 +128,16 @@ def plan_pass(
             order = generator.permutation(order)
         groups.append(Group(members, order))
     return groups
+
+
+def _stretch(n_cells: int, batch_size: int, process: Process) -> slice:
+    """Where the cells of a process stand if every step's shares are put one process after the other."""
+    n_full, n_left = divmod(n_cells, batch_size * process.n_processes)
+    sizes = [
+        n_full * batch_size + Process(rank, process.n_processes).share(n_left).n_own
+        for rank in range(process.rank + 1)
+    ]
+    return slice(sum(sizes[:-1]), sum(sizes))
 
 
 def _disk_order(data: MultimodalData, cells: np.ndarray) -> np.ndarray:
