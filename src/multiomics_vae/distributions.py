@@ -36,13 +36,6 @@ class Gaussian:
     def precision(self) -> Tensor:
         return (-self.log_variance).exp()
 
-    def rsample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw by reparameterisation: mean + sd · ε."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
-        return self.at(noise)
-
     def at(self, noise: Tensor) -> Tensor:
         """Turn standard normal numbers into draws: mean + sd · ε."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
