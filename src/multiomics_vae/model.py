@@ -1,7 +1,7 @@
 """`MultiVAE`, the class that users hold: register, train, ask.
 
-How it is made, trained and kept stands here; what it answers, in `answers.py`. Every method is short
-and hands the work to a room.
+How it is made and kept stands here; how it is trained, in `trainable.py`; what it answers, in
+`answers.py`. Every method is short and hands the work to a room.
 """
 
 from __future__ import annotations
@@ -14,31 +14,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multiomics_vae.architecture import ModelConfig, build_module
+from multiomics_vae.architecture import build_module
 from multiomics_vae.choices import ModelChoices, resolve
-from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions
 from multiomics_vae.data.registration import read, register
-from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.statistics import feature_statistics
-from multiomics_vae.errors import MultiomicsWarning, NotFittedError, warn
-from multiomics_vae.exports import ExportingModel
-from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig, SubsetObjective
-from multiomics_vae.training.balance import ModalityWeights, starting_weights
-from multiomics_vae.training.config import TrainingConfig
-from multiomics_vae.training.fit import fit, split_cells
+from multiomics_vae.errors import MultiomicsWarning, NotFittedError
+from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
-from multiomics_vae.training.precision import Precision
 from multiomics_vae.training.saved import SavedModel, load_model, save_model
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback
     from mudata import MuData
 
 
-class MultiVAE(ExportingModel):
+class MultiVAE(TrainableModel):
     """A variational autoencoder over several modalities of the same cells.
 
     z ~ p(z);  x_m ~ p_m(x_m | z, s) for every modality m;  q(z | x_A) fuses the experts of the
@@ -126,21 +117,6 @@ class MultiVAE(ExportingModel):
         if options is None:
             print(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")
 
-    def _hold(
-        self,
-        data: MultimodalData,
-        options: SetupOptions,
-        config: ModelConfig,
-        module: MultimodalModule,
-    ) -> None:
-        super().__init__(data, options)
-        self.module = module
-        self.config = config
-        self._options = options
-        self._data = data
-        self._history = History()
-        self.train_indices = self.validation_indices = np.empty(0, dtype=np.int64)
-
     @classmethod
     def setup_mudata(
         cls,
@@ -198,137 +174,6 @@ class MultiVAE(ExportingModel):
         )
         register(mdata, options)
         cls.setups.put(mdata, options)
-
-    # --- training --------------------------------------------------------------------------------
-
-    def train(  # type: ignore[override]
-        self,
-        max_epochs: int | None = TrainingConfig.max_epochs,
-        *,
-        batch_size: int = TrainingConfig.batch_size,
-        learning_rate: float = TrainingConfig.learning_rate,
-        weight_decay: float = TrainingConfig.weight_decay,
-        gradient_clip: float = TrainingConfig.gradient_clip,
-        warmup_epochs: int | None = TrainingConfig.warmup_epochs,
-        weight_averaging: float = TrainingConfig.weight_averaging,
-        validation_size: float = TrainingConfig.validation_size,
-        validation_indices: CellSelection = None,
-        early_stopping: bool = TrainingConfig.early_stopping,
-        patience: int | None = TrainingConfig.patience,
-        subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
-        subset_weight: float = ObjectiveConfig.subset_weight,
-        n_subsets: int | None = ObjectiveConfig.n_subsets,
-        modality_dropout: float = ObjectiveConfig.modality_dropout,
-        modality_weights: ModalityWeights = "equal",
-        kl_weight: float = ObjectiveConfig.kl_weight,
-        free_bits: float = ObjectiveConfig.free_bits,
-        accelerator: str = TrainingConfig.accelerator,
-        devices: int | str = TrainingConfig.devices,
-        precision: Precision = TrainingConfig.precision,
-        n_features_per_step: int | None = TrainingConfig.n_features_per_step,
-        seed: int | None = None,
-        progress: bool = True,
-        callbacks: Sequence[Callback] = (),
-    ) -> MultiVAE:
-        """Fit the model; a second call goes on from the weights as they stand.
-
-        Every call has its own schedule and history, and keeps its best weights; a second one has no
-        warm-up of β unless asked. Ctrl-C stops and leaves a usable model with the best weights so far.
-
-        Parameters
-        ----------
-        max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, warmup_epochs,
-        weight_averaging, validation_size, early_stopping, patience, accelerator, devices, precision,
-        n_features_per_step
-            As in `training.config.TrainingConfig`.
-        validation_indices
-            Cells to hold out, in place of a random ``validation_size``.
-        subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
-            As in `objective.ObjectiveConfig`.
-        modality_weights
-            λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
-            gradient norms), or a mapping from modality names to numbers.
-        seed
-            Of the split, the shuffling and the noise; None takes the model's.
-        progress
-            Show a progress bar.
-        callbacks
-            Lightning callbacks. In ``on_validation_end`` the weights that are validated (the average)
-            are in place and the model can be asked.
-
-        Returns
-        -------
-        MultiVAE
-            Itself.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If a term or gradient is no longer finite; the last good weights are in place.
-        """
-        config = TrainingConfig(
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            gradient_clip=gradient_clip,
-            warmup_epochs=0 if self.is_trained and warmup_epochs is None else warmup_epochs,
-            weight_averaging=weight_averaging,
-            validation_size=validation_size,
-            early_stopping=early_stopping,
-            patience=patience,
-            accelerator=accelerator,
-            devices=devices,
-            seed=self.config.seed if seed is None else seed,
-            precision=precision,
-            n_features_per_step=n_features_per_step,
-        )
-        objective = ObjectiveConfig(
-            subset_objective=subset_objective,
-            subset_weight=subset_weight,
-            n_subsets=n_subsets,
-            modality_dropout=modality_dropout,
-            kl_weight=kl_weight,
-            free_bits=free_bits,
-        )
-        if validation_indices is None:
-            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
-        else:
-            validation = np.unique(select_cells(self._data, validation_indices))
-            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
-        weights = starting_weights(modality_weights, self._data, training, self.module)
-        self.train_indices, self.validation_indices = training, validation
-        before, history, was_trained = self._history, History(), self.is_trained
-        self._history = history
-        self.is_trained = True  # so that callbacks can ask
-        try:
-            result = fit(
-                self.module,
-                self._data,
-                training,
-                validation,
-                weights,
-                isinstance(modality_weights, str) and modality_weights == "adaptive",
-                objective,
-                config,
-                history,
-                progress,
-                callbacks,
-            )
-        finally:
-            # Also after an error: the weights of the best pass are in place.
-            self.is_trained = was_trained or history.n_epochs > 0
-            if not history.n_epochs:
-                self._history = before
-        if result.interrupted:
-            self.is_trained = self.is_trained or result.n_steps > 0
-            warn(result.interruption)
-        return self
-
-    @property
-    def history(self) -> History:
-        """Losses by epoch: ``model.history["elbo_validation"]``."""
-        return self._history
 
     # --- on disk ---------------------------------------------------------------------------------
 

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.nn import Dropout
 
 from multiomics_vae import MultiVAE
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.errors import DeviceError, InputError, NotFittedError
 from multiomics_vae.objective import Objective, ObjectiveConfig
-from multiomics_vae.training import plan as plan_module
+from multiomics_vae.training import schedule
 from multiomics_vae.training.config import FEWEST_EPOCHS, FEWEST_STEPS, TrainingConfig
-from multiomics_vae.training.fit import fit, split_cells
 from multiomics_vae.training.history import History
 from multiomics_vae.training.plan import VALIDATION_SEED, TrainingPlan
+from multiomics_vae.training.run import TrainingRun, split_cells
 from small_models import make_cells, make_model, register, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::UserWarning:anndata")
@@ -164,23 +165,11 @@ def test_held_out_cells_are_not_learned_from(cells: mudata.MuData) -> None:
     assert torch.equal(*weights)
 
 
-def test_overlapping_cells_are_refused(cells: mudata.MuData) -> None:
-    model = make_model(cells)
+def test_overlapping_cells_are_refused() -> None:
     with pytest.raises(
         InputError, match=r"2 cells are both trained on and held out, the first at position 4"
     ):
-        fit(
-            model.module,
-            model._data,
-            np.arange(6),
-            np.arange(4, 9),
-            (1.0, 1.0),
-            False,
-            ObjectiveConfig(),
-            TrainingConfig(max_epochs=1),
-            History(),
-            False,
-        )
+        TrainingRun(TrainingConfig(), ObjectiveConfig(), (1.0, 1.0), False, np.arange(6), np.arange(4, 9))
 
 
 # What is kept
@@ -214,6 +203,20 @@ def test_the_averaged_weights_are_validated_and_kept(cells: mudata.MuData) -> No
     assert not model.module.training
 
 
+def test_a_second_training_has_dropout_too(cells: mudata.MuData) -> None:
+    seen: list[bool] = []
+
+    class Mode(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+            seen.extend(module.training for module in pl_module.modules() if isinstance(module, Dropout))
+
+    model = make_model(cells)
+    for _ in range(2):
+        model.train(1, progress=False, callbacks=[Mode()])
+    assert seen
+    assert all(seen)
+
+
 # Schedules
 
 
@@ -232,7 +235,7 @@ def test_learning_rate_rises_and_falls_along_a_cosine(
     steps = np.arange(n_steps)
     cosine = 0.01 + 0.99 * 0.5 * (1.0 + np.cos(np.pi * steps / n_steps))
     np.testing.assert_allclose(rates, 1e-2 * np.minimum(1.0, (steps + 1) / 12) * cosine, rtol=1e-6)
-    assert plan_module.WARM_STEPS == 100
+    assert schedule.WARM_STEPS == 100
 
 
 def test_kl_warms_up_in_a_straight_line(cells: mudata.MuData) -> None:
@@ -254,7 +257,6 @@ def test_weight_decay_is_on_matrices_only(cells: mudata.MuData) -> None:
         ("rna", "atac"),
         History(),
     )
-    plan._learning_rate_factor = lambda step: 1.0  # type: ignore[method-assign]
     matrices, vectors = plan.configure_optimizers()["optimizer"].param_groups
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
     assert {p.ndim for p in vectors["params"]} <= {0, 1}

@@ -135,7 +135,7 @@ class MinibatchLoader:
         self._readers: weakref.WeakSet[Generator[Minibatch]] = weakref.WeakSet()
 
     def __len__(self) -> int:
-        """Minibatches of the next pass."""
+        """Minibatches of the pass under way, or of the next one."""
         return self.n_steps - self._n_skipped
 
     @property
@@ -145,10 +145,9 @@ class MinibatchLoader:
 
     def __iter__(self) -> Iterator[Minibatch]:
         self.pass_start = PassStart.of(self.generator)
-        n_skipped, self._n_skipped = self._n_skipped, 0
         if not self.data.on_disk:
-            return self._from_memory(n_skipped)
-        reader = self._from_disk(n_skipped)
+            return self._from_memory()
+        reader = self._from_disk()
         self._readers.add(reader)
         return reader
 
@@ -164,6 +163,10 @@ class MinibatchLoader:
         """
         start.restore(self.generator)
         self._n_skipped = n_done
+
+    def end_pass(self) -> None:
+        """Make the next pass a whole one."""
+        self._n_skipped = 0
 
     def close(self) -> None:
         """End passes that were left unfinished, and the threads that read for them."""
@@ -181,12 +184,12 @@ class MinibatchLoader:
         starts = range(0, n, self._step_size)
         return [self.process.share(min(self._step_size, n - start)) for start in starts]
 
-    def _from_disk(self, n_skipped: int) -> Generator[Minibatch]:
+    def _from_disk(self) -> Generator[Minibatch]:
         plan = (self.batch_size, self.generator, self.plan, self.process)
         groups = plan_pass(self.data, self.cells, *plan)
-        shares = iter(self._shares()[n_skipped:])
+        shares = iter(self._shares()[self._n_skipped :])
         # Groups hold whole minibatches, so that those before the skipped end can be left unread.
-        first, skipped = 0, n_skipped * self.batch_size
+        first, skipped = 0, self._n_skipped * self.batch_size
         while first < len(groups) and skipped >= len(groups[first].cells):
             skipped -= len(groups[first].cells)
             first += 1
@@ -200,7 +203,8 @@ class MinibatchLoader:
         for share in shares:  # a last step that is too small for this process
             yield make_minibatch(self.data, self.cells[:1], share)
 
-    def _from_memory(self, n_skipped: int) -> Iterator[Minibatch]:
+    def _from_memory(self) -> Iterator[Minibatch]:
+        n_skipped = self._n_skipped
         cells = self.cells if self.generator is None else self.generator.permutation(self.cells)
         for step, share in enumerate(self._shares()):
             if step >= n_skipped:

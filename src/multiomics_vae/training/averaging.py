@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -38,6 +40,13 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
         torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1.0 - decay)
         self.n_updates += 1
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], n_updates: int) -> None:
+        """Take over an average that was kept, its tensors named by position, and how many steps it holds."""
+        for i, average in enumerate(self.average):
+            average.copy_(tensors[str(i)])
+        self.n_updates = n_updates
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -17,6 +17,7 @@ from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.likelihoods import CellContext, FeatureStatistics, Likelihood
 from multiomics_vae.module import MultimodalModule
+from multiomics_vae.training.processes import mean_norms
 
 MOST_CELLS = 2_000
 
@@ -135,6 +136,10 @@ class GradientBalance:
         self.smoothing = smoothing
         self._current = [1.0] * n_modalities
 
+    def restore(self, norms: Sequence[float], weights: Sequence[float]) -> None:
+        """Go on from running norms and the λ they gave."""
+        self.norms, self._current = list(norms), list(weights)
+
     def watch(self, z: Tensor, modality: int) -> Tensor:
         """Return z for one decoder, watched."""
         if not z.requires_grad:
@@ -151,10 +156,11 @@ class GradientBalance:
         return watched
 
     def weights(self) -> tuple[float, ...]:
-        """λ for the next step."""
-        if any(norm == 0.0 for norm in self.norms):
+        """λ for the next step, the same in every process."""
+        norms = mean_norms(self.norms)
+        if any(norm == 0.0 for norm in norms):
             return tuple(self._current)
-        raw = [1.0 / norm for norm in self.norms]
+        raw = [1.0 / norm for norm in norms]
         average = sum(raw) / len(raw)
         self._current = [value / average for value in raw]
         return tuple(self._current)

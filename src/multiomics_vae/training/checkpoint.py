@@ -49,6 +49,8 @@ from multiomics_vae.training.weights_file import MAX_WEIGHTS_BYTES, parse_weight
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
+# Ends the class name of a training that is not over.
+TRAINING = "Training"
 MAX_DOCUMENT_BYTES = 64 * 2**20  # the names of a million peaks take 30 MB
 MAX_SHOWN = 20
 MAX_GUESSED = 200
@@ -167,7 +169,7 @@ def load_checkpoint(folder: str | Path, expected_class: str | None = None) -> Ch
     if expected_class is not None and checkpoint.class_name != expected_class:
         name = checkpoint.class_name
         raise CheckpointError(
-            f"{place} holds a {name}, not a {expected_class}. Load it with: {name}.load({str(folder)!r})"
+            f"{place} holds a {name}, not a {expected_class}. {_how_to_read(name, str(folder))}"
         )
     return checkpoint
 
@@ -272,6 +274,13 @@ def _check_replaceable(place: Path) -> None:
         raise CheckpointError(
             f"{place} also holds {shown(foreign)}, which would be lost. Move that out first."
         )
+
+
+def _how_to_read(class_name: str, folder: str) -> str:
+    if class_name.endswith(TRAINING):
+        name = class_name.removesuffix(TRAINING)
+        return f"Go on with the training: {name}.resume({folder!r}, mdata)"
+    return f"Load it with: {class_name}.load({folder!r})"
 
 
 def _kind(tensor: Tensor) -> str:

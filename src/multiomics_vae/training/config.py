@@ -44,8 +44,10 @@ class TrainingConfig:
         Stop when the held-out ELBO has not risen for ``patience`` passes, and keep the best weights.
     patience
         See ``early_stopping``; None takes a quarter of ``max_epochs``, at least 5.
-    accelerator, devices
-        As Lightning knows them.
+    accelerator, devices, num_nodes
+        As Lightning knows them. With several devices every one has a process of its own, which takes
+        ``batch_size`` cells of every step: a step of W devices is a step of one device with W times the
+        batch size.
     seed
         Of the split, the shuffling and the noise.
     precision
@@ -73,6 +75,7 @@ class TrainingConfig:
     patience: int | None = None
     accelerator: str = "auto"
     devices: int | str = 1
+    num_nodes: int = 1
     seed: int = 0
     precision: Precision = "float32"
     n_features_per_step: int | None = None
@@ -83,6 +86,7 @@ class TrainingConfig:
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), 1, f"model.train({name}=20)")
         check_whole("seed", self.seed, 0, "model.train(seed=0)")
+        check_whole("num_nodes", self.num_nodes, 1, "model.train(num_nodes=1)")
         if not (_is_number(self.learning_rate) and self.learning_rate > 0):
             raise InputError(
                 f"learning_rate must be above 0, not {self.learning_rate!r}: model.train(learning_rate=4e-3)"
@@ -113,20 +117,22 @@ class TrainingConfig:
             mend = "model.train(n_features_per_step=10_000)"
             check_whole("n_features_per_step", self.n_features_per_step, 1, mend)
 
-    def n_epochs(self, n_cells: int) -> int:
-        """Passes at the most for a number of training cells."""
+    def n_epochs(self, n_cells: int, step_size: int | None = None) -> int:
+        """Passes at the most for a number of training cells, in steps of ``step_size`` (``batch_size``)."""
         if self.max_epochs is not None:
             return self.max_epochs
-        steps = -(-n_cells // self.batch_size)
+        steps = -(-n_cells // (step_size or self.batch_size))
         return max(FEWEST_EPOCHS, -(-FEWEST_STEPS // steps))
 
-    def n_patient_epochs(self, n_cells: int) -> int:
+    def n_patient_epochs(self, n_cells: int, step_size: int | None = None) -> int:
         """Passes without a better held-out ELBO after which training stops."""
-        return max(FEWEST_PATIENT, self.n_epochs(n_cells) // 4) if self.patience is None else self.patience
+        if self.patience is not None:
+            return self.patience
+        return max(FEWEST_PATIENT, self.n_epochs(n_cells, step_size) // 4)
 
-    def n_warmup_epochs(self, n_cells: int) -> float:
+    def n_warmup_epochs(self, n_cells: int, step_size: int | None = None) -> float:
         """Passes over which β rises."""
-        return self.n_epochs(n_cells) / 4 if self.warmup_epochs is None else self.warmup_epochs
+        return self.n_epochs(n_cells, step_size) / 4 if self.warmup_epochs is None else self.warmup_epochs
 
 
 def check_batch_size(batch_size: object) -> None:

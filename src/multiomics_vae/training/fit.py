@@ -15,14 +15,18 @@ import torch
 
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
-from multiomics_vae.errors import DeviceError, InputError
+from multiomics_vae.data.share import Process
+from multiomics_vae.errors import DeviceError
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Objective, ObjectiveConfig
+from multiomics_vae.objective import Objective
 from multiomics_vae.training.balance import GradientBalance
-from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
+from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
 from multiomics_vae.training.progress import EpochProgress
+from multiomics_vae.training.run import TrainingRun
+from multiomics_vae.training.state import TrainingState
+from multiomics_vae.training.trainer import make_trainer
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,14 @@ class TrainingResult:
         Steps taken.
     interrupted
         True if the user stopped it.
+    process
+        Which of the processes that trained together this is.
     """
 
     best_epoch: int
     n_steps: int
     interrupted: bool
+    process: Process
 
     @property
     def interruption(self) -> str:
@@ -55,68 +62,55 @@ class TrainingResult:
         return f"Training was interrupted{kept}. Go on with model.train()."
 
 
-def split_cells(n_cells: int, validation_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the held-out cells: (training, validation), both sorted.
-
-    At least one cell is held out unless ``validation_size`` is 0; at least one is trained on.
-    """
-    n_validation = 0 if validation_size == 0 else min(max(1, round(validation_size * n_cells)), n_cells - 1)
-    order = np.random.default_rng(seed).permutation(n_cells)
-    return np.sort(order[n_validation:]), np.sort(order[:n_validation])
-
-
 def fit(
     module: MultimodalModule,
     data: MultimodalData,
-    training_cells: np.ndarray,
-    validation_cells: np.ndarray,
-    modality_weights: tuple[float, ...],
-    adaptive: bool,
-    objective_config: ObjectiveConfig,
-    config: TrainingConfig,
+    run: TrainingRun,
     history: History,
-    show_progress: bool = True,
+    *,
     callbacks: Sequence[pl.Callback] = (),
+    show_progress: bool = False,
+    keep: Keep | None = None,
+    resumed: TrainingState | None = None,
 ) -> TrainingResult:
     """Train a module in place; it ends with its best weights, also after Ctrl-C or an error.
 
     Parameters
     ----------
-    module, data
-        What is trained, on what.
-    training_cells, validation_cells
-        Positions.
-    modality_weights
-        λ at the start.
-    adaptive
-        Adapt λ from gradient norms.
-    objective_config, config
-        The choices.
+    module, data, run
+        What is trained, on what, and how.
     history
         Filled epoch by epoch, so that it is there also after an error.
-    show_progress
-        Draw a progress bar.
     callbacks
         The user's own.
+    show_progress
+        Draw a progress bar, in the first process.
+    keep
+        Where the state of the run is kept, and how often; None keeps none.
+    resumed
+        The state from which to go on; the history must hold its passes already.
     """
-    _check_cells(training_cells, validation_cells)
-    balance = GradientBalance(module.n_modalities) if adaptive else None
-    objective = Objective(
-        objective_config, modality_weights, len(training_cells), watch=balance.watch if balance else None
-    )
-    plan = TrainingPlan(module, objective, config, data.schema.modality_names, history, balance)
-    shuffle = np.random.default_rng(config.seed)
-    training = MinibatchLoader(data, training_cells, config.batch_size, shuffle)
-    validation = MinibatchLoader(data, validation_cells, config.batch_size) if len(validation_cells) else None
-    n_epochs = config.n_epochs(len(training_cells))
-    bar: list[pl.Callback] = [EpochProgress(n_epochs)] if show_progress else []
-    interrupted = False
+    config = run.config
     was_sigint = signal.getsignal(signal.SIGINT)
+    interrupted = False
     with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
         warnings.filterwarnings("ignore", module="lightning")
-        torch.manual_seed(config.seed)
-        trainer = _trainer(config, n_epochs, [*bar, *callbacks])
-        _check_one_device(trainer)
+        bar = [EpochProgress()] if show_progress else []
+        trainer = make_trainer(config, [*bar, *callbacks])
+        process = Process(trainer.global_rank, trainer.world_size)
+        torch.manual_seed(config.seed + process.rank)
+        training, validation = _loaders(data, run, process)
+        keeper = StateKeeper(keep, training, process)
+        plan = _plan(module, data, run, history, process, keeper)
+        n_epochs = plan.schedule.n_epochs
+        if resumed is not None:
+            check_processes(resumed, process)
+            plan.restore(resumed)
+            training.go_on(resumed.pass_start, resumed.progress.n_done)
+            n_epochs -= resumed.progress.n_epochs
+        trainer.fit_loop.max_epochs = 0 if plan.is_over else n_epochs
+        # Lightning leaves modules in the mode they are in, and a trained model is in that of answers.
+        module.train()
         try:
             trainer.fit(plan, training, validation)
         except (KeyboardInterrupt, SystemExit) as stop:
@@ -138,29 +132,37 @@ def fit(
             plan.products.restore()
             plan.restore_best()
             module.eval()
-    return TrainingResult(plan.best_epoch, plan.average.n_updates, interrupted)
+    return TrainingResult(plan.best_epoch, plan.average.n_updates, interrupted, process)
 
 
-def _check_one_device(trainer: pl.Trainer) -> None:
-    """Refuse several devices: every one of them would do the same work."""
-    if trainer.world_size > 1:
-        raise DeviceError(
-            f"Training on {trainer.world_size} devices is not supported yet: model.train(devices=1)"
-        )
+def _loaders(
+    data: MultimodalData, run: TrainingRun, process: Process
+) -> tuple[MinibatchLoader, MinibatchLoader | None]:
+    shuffle = np.random.default_rng(run.config.seed)
+    size = run.config.batch_size
+    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process)
+    if len(run.validation_cells) == 0:
+        return training, None
+    return training, MinibatchLoader(data, run.validation_cells, size, process=process)
 
 
-def _check_cells(training: np.ndarray, validation: np.ndarray) -> None:
-    if len(training) == 0:
-        raise InputError(
-            f"All {len(validation)} cells are held out and none is left to train on. Hold out fewer: "
-            "model.train(validation_size=0.1)"
-        )
-    shared = np.intersect1d(training, validation)
-    if len(shared):
-        raise InputError(
-            f"{len(shared)} cells are both trained on and held out, the first at position {shared[0]}. "
-            "Give disjoint sets: model.train(validation_indices=held_out)"
-        )
+def _plan(
+    module: MultimodalModule,
+    data: MultimodalData,
+    run: TrainingRun,
+    history: History,
+    process: Process,
+    keeper: StateKeeper,
+) -> TrainingPlan:
+    balance = GradientBalance(module.n_modalities) if run.adaptive else None
+    objective = Objective(
+        run.objective,
+        run.modality_weights,
+        len(run.training_cells),
+        watch=balance.watch if balance else None,
+    )
+    names = data.schema.modality_names
+    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -174,28 +176,6 @@ def _out_of_memory(batch_size: int) -> str:
     if batch_size == 1:
         return f"{what} Make the model smaller, or train elsewhere: model.train(accelerator='cpu')"
     return f"{what} Try half: model.train(batch_size={batch_size // 2})"
-
-
-def _trainer(config: TrainingConfig, n_epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
-    try:
-        return pl.Trainer(
-            max_epochs=n_epochs,
-            accelerator=config.accelerator,
-            devices=config.devices,
-            gradient_clip_val=config.gradient_clip or None,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
-    except Exception as error:
-        raise DeviceError(
-            f"Lightning cannot use accelerator={config.accelerator!r}, devices={config.devices!r}: "
-            f"{str(error).rstrip('.! ')}. "
-            "Train on what is there: model.train(accelerator='auto')"
-        ) from error
 
 
 class _quiet_lightning:

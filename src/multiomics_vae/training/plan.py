@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+from typing import Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -11,63 +10,40 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from multiomics_vae.data.minibatch import Minibatch
+from multiomics_vae.data.reading import PassStart
+from multiomics_vae.data.share import ALONE, Process
 from multiomics_vae.errors import TrainingDivergedError
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Economy, LossTerms, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig
+from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.history import History
 from multiomics_vae.training.precision import TrainingProducts
+from multiomics_vae.training.processes import in_any
+from multiomics_vae.training.schedule import Schedule
+from multiomics_vae.training.state import (
+    Progress,
+    TrainingState,
+    dropout_states,
+    joined,
+    optimizer_tensors,
+    restore_dropout,
+    restore_optimizer,
+)
 
 VALIDATION_SEED = 20_181_206
-WARM_STEPS = 100
-LOWEST_RATE = 0.01
 
 
-class EpochSums:
-    """Averages of the loss terms over an epoch, in nats a cell, each over the cells that it concerns."""
+class Keeper(Protocol):
+    """Whoever keeps the state of a run, so that it can go on later."""
 
-    def __init__(self, modality_names: tuple[str, ...]) -> None:
-        self.names = modality_names
-        self.n_cells = 0
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, Tensor | int] = {}
-        self.log_likelihood: Tensor | None = None
-        self.n_with: Tensor | None = None
+    def after_step(self, plan: TrainingPlan) -> None:
+        """A step is done, and the pass is not over."""
 
-    def add(self, terms: LossTerms, n_cells: int) -> None:
-        """Take a minibatch in."""
-        self.n_cells += n_cells
-        values: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=terms.elbo.device))
-        values["elbo"] = terms.elbo
-        values["loss"] = terms.loss.detach()
-        counted: dict[str, Tensor | int] = defaultdict(int)
-        for term in terms.terms:
-            if term.name != "log_likelihood":
-                name = term.name if term.modality is None else f"{self.names[term.modality]}_{term.name}"
-                values[name] = values[name] + term.value.detach()
-                counted[name] = counted[name] + (n_cells if term.n_counted is None else term.n_counted)
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * n_cells
-            self.counts[name] = self.counts.get(name, 0) + counted.get(name, n_cells)
-        self.log_likelihood = terms.log_likelihood + (
-            0.0 if self.log_likelihood is None else self.log_likelihood
-        )
-        self.n_with = terms.n_cells + (0 if self.n_with is None else self.n_with)
-
-    def averages(self, suffix: str) -> dict[str, float]:
-        """Names with a suffix (``"train"``, ``"validation"``), and their averages."""
-        if self.log_likelihood is None or self.n_with is None:
-            return {}
-        each = self.log_likelihood / self.n_with.clamp(min=1)
-        found = {
-            f"{name}_{suffix}": float(total) / max(float(self.counts[name]), 1.0)
-            for name, total in self.sums.items()
-        }
-        for name, value, n in zip(self.names, each.tolist(), self.n_with.tolist(), strict=True):
-            found[f"{name}_log_likelihood_{suffix}"] = value if n else float("nan")
-        return found
+    def after_pass(self, plan: TrainingPlan) -> None:
+        """A pass is over and its held-out cells have been seen."""
 
 
 class TrainingPlan(pl.LightningModule):
@@ -83,6 +59,10 @@ class TrainingPlan(pl.LightningModule):
         Gets a row an epoch.
     balance
         Adapts the modality weights from gradient norms; None leaves them as they are.
+    process
+        Which of the processes that train together this is.
+    keeper
+        Is told where training stands after every step and pass; None where nobody wants to know.
     """
 
     def __init__(
@@ -93,13 +73,16 @@ class TrainingPlan(pl.LightningModule):
         modality_names: tuple[str, ...],
         history: History,
         balance: GradientBalance | None = None,
+        process: Process = ALONE,
+        keeper: Keeper | None = None,
     ) -> None:
         super().__init__()
         self.module = module
         self.objective = objective
         self.config = config
-        self.warmup_epochs = config.n_warmup_epochs(objective.n_training_cells)
-        self.patience = config.n_patient_epochs(objective.n_training_cells)
+        self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
+        self.process = process
+        self.keeper = keeper
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -112,6 +95,8 @@ class TrainingPlan(pl.LightningModule):
         self._validation_sums = EpochSums(modality_names)
         self._generator: torch.Generator | None = None
         self._beta = 0.0
+        self.n_steps = self.n_done = 0
+        self._resumed: TrainingState | None = None
 
     # --- steps -----------------------------------------------------------------------------------
 
@@ -123,15 +108,15 @@ class TrainingPlan(pl.LightningModule):
         terms = self.objective(self.module, minibatch, self.kl_scale, self._noise(), economy)
         self._check_finite(terms)
         self._beta = self.objective.config.kl_weight * self.kl_scale
-        self._sums.add(terms, minibatch.n_cells)
-        return terms.loss
+        self._add(self._sums, terms, minibatch)
+        return terms.loss * self.process.loss_scale(minibatch.share)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise TrainingDivergedError(
-                f"{self._diverged_gradient()} stopped being finite at step {self.global_step}. "
+                f"{self._diverged_gradient()} stopped being finite at step {self.n_steps}. "
                 f"{self._kept()} {self._mend()}"
             )
 
@@ -141,13 +126,17 @@ class TrainingPlan(pl.LightningModule):
         self._last_minibatch = batch
         if self.balance is not None:
             self.objective.modality_weights = self.balance.weights()
+        self.n_steps += 1
+        self.n_done += 1
+        if self.keeper is not None and self.n_done < self.schedule.steps_per_epoch:
+            self.keeper.after_step(self)
 
     def validation_step(self, minibatch: Minibatch, batch_idx: int) -> None:
         if batch_idx == 0:
             self._validation_noise = torch.Generator(self.device).manual_seed(VALIDATION_SEED)
         terms = self.objective(self.module, minibatch, 1.0, self._validation_noise)
         self._check_finite(terms, " on held-out cells")
-        self._validation_sums.add(terms, minibatch.n_cells)
+        self._add(self._validation_sums, terms, minibatch)
 
     # --- epochs ----------------------------------------------------------------------------------
 
@@ -167,6 +156,9 @@ class TrainingPlan(pl.LightningModule):
             self._try_average()
             self._close_epoch({})
             self.average.swap()
+        self.n_done = 0
+        if self.keeper is not None:
+            self.keeper.after_pass(self)
 
     @torch.no_grad()
     def _try_average(self) -> None:
@@ -184,8 +176,16 @@ class TrainingPlan(pl.LightningModule):
         elbo = validation.get("elbo_validation", float(epoch))
         if not self.config.early_stopping or elbo > self.best_elbo:
             self.best_elbo, self.best_epoch, self.best_state = elbo, epoch, self._snapshot()
-        elif epoch - self.best_epoch >= self.patience:
+        elif epoch - self.best_epoch >= self.schedule.patience:
             self.trainer.should_stop = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done: all passes are made, or patience has run out."""
+        n_epochs = self.history.n_epochs
+        waited = n_epochs - self.best_epoch
+        tired = self.config.early_stopping and waited >= self.schedule.patience and self.best_epoch > 0
+        return n_epochs >= self.schedule.n_epochs or tired
 
     def keep_unfinished(self) -> None:
         """Where no pass was finished, keep the average of the steps there were, if there were any."""
@@ -200,6 +200,65 @@ class TrainingPlan(pl.LightningModule):
         """Put the best weights in place, whichever are there now."""
         self.module.load_state_dict(self.best_state)
 
+    # --- stopping and going on -------------------------------------------------------------------
+
+    def state(self, pass_start: PassStart) -> TrainingState:
+        """Where training stands, between two steps or two passes; all processes must ask.
+
+        Parameters
+        ----------
+        pass_start
+            Of the pass under way, or of the next one.
+        """
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return TrainingState(
+            Progress(
+                n_epochs=self.history.n_epochs,
+                n_done=self.n_done,
+                n_steps=self.n_steps,
+                best_epoch=self.best_epoch,
+                best_elbo=self.best_elbo if self.best_epoch else None,
+                n_averaged=self.average.n_updates,
+                modality_weights=self.objective.modality_weights,
+                gradient_norms=tuple(self.balance.norms) if self.balance else (),
+            ),
+            pass_start,
+            self.history.to_json(),
+            joined(
+                weights=self.module.state_dict(),
+                average={str(i): tensor for i, tensor in enumerate(self.average.average)},
+                best=self.best_state,
+                optimizer=optimizer_tensors(optimizer),
+                sums=self._sums.tensors(),
+                noise={"objective": self._noise().get_state()},
+                dropout=dropout_states(self.device),
+            ),
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state; before Lightning begins. The history must hold its passes already."""
+        progress = state.progress
+        self._resumed = state
+        self.n_steps, self.n_done = progress.n_steps, progress.n_done
+        self.best_epoch, self.best_state = progress.best_epoch, state.under("best")
+        self.best_elbo = -float("inf") if progress.best_elbo is None else progress.best_elbo
+        self.objective.modality_weights = progress.modality_weights
+        if self.balance is not None:
+            self.balance.restore(progress.gradient_norms, progress.modality_weights)
+        self.module.load_state_dict(state.under("weights"))
+        self.average.restore(state.under("average"), progress.n_averaged)
+
+    def on_train_start(self) -> None:
+        # Only now is it known on which device training goes on.
+        if self._resumed is not None:
+            self._noise().set_state(self._resumed.tensors["noise/objective"])
+            restore_dropout(self._resumed.tensors[f"dropout/{self.process.rank}"], self.device)
+            self._sums.restore(
+                {name: tensor.to(self.device) for name, tensor in self._resumed.under("sums").items()}
+            )
+            self._resumed = None
+
     # --- Lightning -------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -210,15 +269,14 @@ class TrainingPlan(pl.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_factor)
+        done = 0
+        if self._resumed is not None:
+            restore_optimizer(optimizer, self._resumed.under("optimizer"))
+            done = self._resumed.progress.n_steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule.learning_rate_factor(done + step)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _learning_rate_factor(self, step: int) -> float:
-        """Up a straight line, then down a cosine to 1 % at the last step."""
-        n_steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        rise = min(1.0, (step + 1) / max(1, min(WARM_STEPS, n_steps // 10)))
-        progress = min(1.0, step / n_steps)
-        return rise * (LOWEST_RATE + (1.0 - LOWEST_RATE) * 0.5 * (1.0 + math.cos(math.pi * progress)))
 
     def transfer_batch_to_device(
         self, batch: Minibatch, device: torch.device, dataloader_idx: int
@@ -229,9 +287,13 @@ class TrainingPlan(pl.LightningModule):
 
     @property
     def kl_scale(self) -> float:
-        """Warm-up factor of β, a straight line over the steps."""
-        steps = self.warmup_epochs * max(int(self.trainer.num_training_batches), 1)
-        return 1.0 if steps <= 0 else min(1.0, (self.global_step + 1) / steps)
+        """Warm-up factor of β at the step under way."""
+        return self.schedule.kl_scale(self.n_steps)
+
+    def _add(self, sums: EpochSums, terms: LossTerms, minibatch: Minibatch) -> None:
+        """Take a minibatch into the averages, unless its only cell is a spare one."""
+        if minibatch.share.n_own:
+            sums.add(terms, minibatch.n_cells)
 
     def _noise(self) -> torch.Generator:
         if self._generator is None:
@@ -243,16 +305,19 @@ class TrainingPlan(pl.LightningModule):
 
     def _check_finite(self, terms: LossTerms, where: str = "") -> None:
         """Raise if the loss is not a number that can be trained on, naming the first term that is not."""
-        if torch.isfinite(terms.loss + terms.elbo):
+        finite = torch.isfinite(terms.loss + terms.elbo)
+        if not in_any(~finite):
             return
         bad = next((term for term in terms.terms if not torch.isfinite(term.value)), None)
-        if bad is None:
+        if finite:
+            what, value = "The loss of another process", terms.loss * torch.nan
+        elif bad is None:
             what, value = "The loss", terms.loss
         else:
             modality = "" if bad.modality is None else f" of modality {self.modality_names[bad.modality]!r}"
             what, value = f"The term {bad.name!r}{modality}", bad.value
         raise TrainingDivergedError(
-            f"{what} became {float(value.detach()):g}{where} at step {self.global_step}. "
+            f"{what} became {float(value.detach()):g}{where} at step {self.n_steps}. "
             f"{self._kept()} {self._mend()}"
         )
 

@@ -9,20 +9,15 @@ from multiomics_vae.training.plan import TrainingPlan
 
 
 class EpochProgress(pl.Callback):
-    """Shows epochs, the held-out ELBO and its parts.
+    """Shows epochs, the held-out ELBO and its parts, in the first of several processes."""
 
-    Parameters
-    ----------
-    n_epochs
-        Epochs at the most.
-    """
-
-    def __init__(self, n_epochs: int) -> None:
-        self.n_epochs = n_epochs
+    def __init__(self) -> None:
         self._bar: tqdm[None] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._bar = tqdm(total=self.n_epochs, desc="Training", unit="epoch")
+        if trainer.is_global_zero and isinstance(pl_module, TrainingPlan):
+            done, total = pl_module.history.n_epochs, pl_module.schedule.n_epochs
+            self._bar = tqdm(initial=done, total=total, desc="Training", unit="epoch")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._show(pl_module)

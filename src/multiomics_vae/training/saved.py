@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 import torch
 
 from multiomics_vae.architecture import ModalityConfig, ModelConfig, build_module
@@ -19,7 +20,7 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.training.checkpoint import Checkpoint, check_tensors, load_checkpoint, save_checkpoint
 from multiomics_vae.training.history import History
 
-Record = TypeVar("Record", ModelConfig, ModalityConfig)
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def save_model(folder: str | Path, class_name: str, model: SavedModel, overwrite
         folder,
         Checkpoint(
             class_name=class_name,
-            config=_plain(asdict(model.config)),
+            config=plain(asdict(model.config)),
             schema=schema_json.to_json(model.schema),
             history={"epochs": model.history.to_json()},
             tensors=model.module.state_dict(),
@@ -51,8 +52,34 @@ def load_model(folder: str | Path, class_name: str) -> SavedModel:
     """Read a model and put its weights in place; every tensor is checked by name, shape and type."""
     checkpoint = load_checkpoint(folder, expected_class=class_name)
     schema = schema_json.from_json(checkpoint.schema)
+    config, module = module_from(folder, checkpoint.config, schema, checkpoint.tensors)
+    history = History.from_json(checkpoint.history.get("epochs", []))
+    return SavedModel(config, schema, module, history)
+
+
+def module_from(
+    folder: str | Path, document: Mapping[str, Any], schema: Schema, tensors: Mapping[str, torch.Tensor]
+) -> tuple[ModelConfig, MultimodalModule]:
+    """Build the module that a configuration describes and put weights in place.
+
+    Parameters
+    ----------
+    folder
+        Where all this was read, for errors.
+    document
+        The configuration, as JSON.
+    schema
+        What was registered.
+    tensors
+        Of the whole module.
+
+    Raises
+    ------
+    CheckpointError
+        If anything does not fit.
+    """
     try:
-        config = config_from_json(checkpoint.config)
+        config = config_from_json(document)
         if len(config.modalities) != len(schema.modalities):
             raise CheckpointError(
                 f"{folder}: config.json describes {len(config.modalities)} modalities, schema.json "
@@ -65,16 +92,15 @@ def load_model(folder: str | Path, class_name: str) -> SavedModel:
         # On no device first, so that sizes are compared before any memory is asked for.
         with torch.device("meta"):
             expected = build_module(config, schema, statistics).state_dict()
-        check_tensors(checkpoint.tensors, expected)
+        check_tensors(tensors, expected)
         module = build_module(config, schema, statistics)
     except InputError as error:
         raise CheckpointError(
             f"{folder}: config.json describes a model that cannot be built: {error}"
         ) from error
-    module.load_state_dict(dict(checkpoint.tensors))
+    module.load_state_dict(dict(tensors))
     module.eval()
-    history = History.from_json(checkpoint.history.get("epochs", []))
-    return SavedModel(config, schema, module, history)
+    return config, module
 
 
 def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
@@ -90,16 +116,32 @@ def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(entries, list):
         raise CheckpointError(f"config.json: 'modalities' must be a list, not {type(entries).__name__}.")
     values["modalities"] = [
-        _record(ModalityConfig, entry, f"modalities[{i}]") for i, entry in enumerate(entries)
+        record_from_json(ModalityConfig, entry, f"modalities[{i}]") for i, entry in enumerate(entries)
     ]
-    return _record(ModelConfig, values, "config")
+    return record_from_json(ModelConfig, values, "config")
 
 
-def _record(kind: type[Record], values: Any, where: str) -> Record:
+def record_from_json(kind: type[Record], values: Any, where: str) -> Record:
+    """Read a dataclass, refusing unknown, missing or mistyped entries.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+    values
+        As `plain` made them.
+    where
+        For errors.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the entry.
+    """
     if not isinstance(values, Mapping):
         raise CheckpointError(f"config.json: {where} must be an object, not {type(values).__name__}.")
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise CheckpointError(
@@ -119,6 +161,8 @@ def _record(kind: type[Record], values: Any, where: str) -> Record:
 def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, UnionType):
         return any(_fits(value, option) for option in get_args(hint))
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
     if get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(_fits(entry, get_args(hint)[0]) for entry in value)
     if hint is float:
@@ -128,9 +172,10 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Give JSON its own types: tuples become lists, numpy's numbers Python's."""
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
+        return [plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,263 @@
+"""How a model is trained: the run that the user's arguments make, and going on with one that was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from multiomics_vae.architecture import ModelConfig
+from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.options import SetupOptions
+from multiomics_vae.data.registration import read
+from multiomics_vae.data.selection import CellSelection, select_cells
+from multiomics_vae.data.share import ALONE
+from multiomics_vae.errors import warn
+from multiomics_vae.exports import ExportingModel
+from multiomics_vae.module import MultimodalModule
+from multiomics_vae.objective import ObjectiveConfig, SubsetObjective
+from multiomics_vae.training.balance import ModalityWeights, starting_weights
+from multiomics_vae.training.config import TrainingConfig, check_whole
+from multiomics_vae.training.fit import fit
+from multiomics_vae.training.history import History
+from multiomics_vae.training.keeper import Keep
+from multiomics_vae.training.precision import Precision
+from multiomics_vae.training.resumable import (
+    UnfinishedTraining,
+    check_free,
+    check_same_cells,
+    read_unfinished,
+)
+from multiomics_vae.training.run import TrainingRun, fingerprint, split_cells
+from multiomics_vae.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+    from mudata import MuData
+
+
+class TrainableModel(ExportingModel):
+    """A model that learns from the cells it was registered with."""
+
+    def _hold(
+        self,
+        data: MultimodalData,
+        options: SetupOptions,
+        config: ModelConfig,
+        module: MultimodalModule,
+    ) -> None:
+        super().__init__(data, options)
+        self.module = module
+        self.config = config
+        self._options = options
+        self._data = data
+        self._history = History()
+        self.process = ALONE
+        self.train_indices = self.validation_indices = np.empty(0, dtype=np.int64)
+
+    def train(  # type: ignore[override]
+        self,
+        max_epochs: int | None = TrainingConfig.max_epochs,
+        *,
+        batch_size: int = TrainingConfig.batch_size,
+        learning_rate: float = TrainingConfig.learning_rate,
+        weight_decay: float = TrainingConfig.weight_decay,
+        gradient_clip: float = TrainingConfig.gradient_clip,
+        warmup_epochs: int | None = TrainingConfig.warmup_epochs,
+        weight_averaging: float = TrainingConfig.weight_averaging,
+        validation_size: float = TrainingConfig.validation_size,
+        validation_indices: CellSelection = None,
+        early_stopping: bool = TrainingConfig.early_stopping,
+        patience: int | None = TrainingConfig.patience,
+        subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
+        subset_weight: float = ObjectiveConfig.subset_weight,
+        n_subsets: int | None = ObjectiveConfig.n_subsets,
+        modality_dropout: float = ObjectiveConfig.modality_dropout,
+        modality_weights: ModalityWeights = "equal",
+        kl_weight: float = ObjectiveConfig.kl_weight,
+        free_bits: float = ObjectiveConfig.free_bits,
+        accelerator: str = TrainingConfig.accelerator,
+        devices: int | str = TrainingConfig.devices,
+        num_nodes: int = TrainingConfig.num_nodes,
+        precision: Precision = TrainingConfig.precision,
+        n_features_per_step: int | None = TrainingConfig.n_features_per_step,
+        seed: int | None = None,
+        checkpoint_folder: str | Path | None = None,
+        checkpoint_every: int | None = None,
+        progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Fit the model; a second call goes on from the weights as they stand.
+
+        Every call has its own schedule and history, and keeps its best weights; a second one has no
+        warm-up of β unless asked. Ctrl-C stops and leaves a usable model with the best weights so far.
+
+        Parameters
+        ----------
+        max_epochs, batch_size, learning_rate, weight_decay, gradient_clip, warmup_epochs,
+        weight_averaging, validation_size, early_stopping, patience, accelerator, devices, num_nodes,
+        precision, n_features_per_step
+            As in `training.config.TrainingConfig`.
+        validation_indices
+            Cells to hold out, in place of a random ``validation_size``.
+        subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
+            As in `objective.ObjectiveConfig`.
+        modality_weights
+            λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
+            gradient norms), or a mapping from modality names to numbers.
+        seed
+            Of the split, the shuffling and the noise; None takes the model's.
+        checkpoint_folder
+            A new folder in which the state of the training is kept, so that it can be gone on with after
+            whatever stopped it: `MultiVAE.resume`.
+        checkpoint_every
+            Steps after which it is kept also within a pass; None keeps it at the end of every pass only.
+        progress
+            Show a progress bar.
+        callbacks
+            Lightning callbacks. In ``on_validation_end`` the weights that are validated (the average)
+            are in place and the model can be asked.
+
+        Returns
+        -------
+        Self
+            Itself.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If a term or gradient is no longer finite; the last good weights are in place.
+        """
+        config = TrainingConfig(
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            gradient_clip=gradient_clip,
+            warmup_epochs=0 if self.is_trained and warmup_epochs is None else warmup_epochs,
+            weight_averaging=weight_averaging,
+            validation_size=validation_size,
+            early_stopping=early_stopping,
+            patience=patience,
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            seed=self.config.seed if seed is None else seed,
+            precision=precision,
+            n_features_per_step=n_features_per_step,
+        )
+        objective = ObjectiveConfig(
+            subset_objective=subset_objective,
+            subset_weight=subset_weight,
+            n_subsets=n_subsets,
+            modality_dropout=modality_dropout,
+            kl_weight=kl_weight,
+            free_bits=free_bits,
+        )
+        if validation_indices is None:
+            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
+        else:
+            validation = np.unique(select_cells(self._data, validation_indices))
+            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
+        weights = starting_weights(modality_weights, self._data, training, self.module)
+        adaptive = isinstance(modality_weights, str) and modality_weights == "adaptive"
+        if checkpoint_every is not None:
+            check_whole("checkpoint_every", checkpoint_every, 1, "model.train(checkpoint_every=1_000)")
+        run = TrainingRun(config, objective, weights, adaptive, training, validation)
+        unfinished = UnfinishedTraining(
+            self.config, self.schema, run, fingerprint(self._data.cell_names), checkpoint_every
+        )
+        keep = None
+        if checkpoint_folder is not None:
+            check_free(checkpoint_folder, type(self).__name__)
+            keep = self._keep(unfinished, checkpoint_folder)
+        return self._train(run, History(), keep, progress, callbacks)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        mdata: MuData,
+        *,
+        progress: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
+        """Go on with a training that was stopped, as it was begun; on a CPU the result is bitwise the same.
+
+        Parameters
+        ----------
+        folder
+            The ``checkpoint_folder`` of `train`; the state goes on being kept there.
+        mdata
+            The same cells with the same values, in the same order.
+        progress, callbacks
+            As in `train`.
+
+        Returns
+        -------
+        Self
+            The trained model.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder holds no such training, or the cells are not the same.
+
+        Examples
+        --------
+        >>> model = MultiVAE.resume("run/training", mdata)        # doctest: +SKIP
+        """
+        found = read_unfinished(folder, cls.__name__)
+        unfinished = found.training
+        data = read(mdata, unfinished.schema).with_own_values()
+        check_same_cells(unfinished, data.cell_names, folder)
+        model = cls.__new__(cls)
+        model._hold(data, SetupOptions(), unfinished.config, found.module)
+        keep = model._keep(unfinished, folder)
+        return model._train(unfinished.run, found.history, keep, progress, callbacks, found.state)
+
+    def _keep(self, unfinished: UnfinishedTraining, folder: str | Path) -> Keep:
+        name = type(self).__name__
+        return Keep(lambda state: unfinished.write(folder, name, state), unfinished.every_n_steps)
+
+    def _train(
+        self,
+        run: TrainingRun,
+        history: History,
+        keep: Keep | None,
+        progress: bool,
+        callbacks: Sequence[Callback],
+        resumed: TrainingState | None = None,
+    ) -> Self:
+        self.train_indices, self.validation_indices = run.training_cells, run.validation_cells
+        before, was_trained = self._history, self.is_trained
+        self._history = history
+        self.is_trained = True  # so that callbacks can ask
+        try:
+            result = fit(
+                self.module,
+                self._data,
+                run,
+                history,
+                callbacks=callbacks,
+                show_progress=progress,
+                keep=keep,
+                resumed=resumed,
+            )
+        finally:
+            # Also after an error: the weights of the best pass are in place.
+            self.is_trained = was_trained or history.n_epochs > 0
+            if not history.n_epochs:
+                self._history = before
+        self.process = result.process
+        if result.interrupted:
+            self.is_trained = self.is_trained or result.n_steps > 0
+            warn(result.interruption)
+        return self
+
+    @property
+    def history(self) -> History:
+        """Losses by epoch: ``model.history["elbo_validation"]``."""
+        return self._history
