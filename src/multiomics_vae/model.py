@@ -23,6 +23,7 @@ from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
+from multiomics_vae.training.processes import say
 from multiomics_vae.training.saved import SavedModel, load_model, save_model
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class MultiVAE(TrainableModel):
         module = build_module(resolved.config, data.schema, resolved.statistics, resolved.projections)
         self._hold(data, options or SetupOptions(), resolved.config, module)
         if options is None:
-            print(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")
+            say(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")
 
     @classmethod
     def setup_mudata(
@@ -180,6 +181,8 @@ class MultiVAE(TrainableModel):
     def save(self, dir_path: str | Path, overwrite: bool = False) -> None:  # type: ignore[override]
         """Write the model into a folder: safetensors and JSON, whole or not at all, no cells.
 
+        Of several processes that trained it together only the first writes.
+
         Parameters
         ----------
         dir_path
@@ -192,6 +195,8 @@ class MultiVAE(TrainableModel):
         """
         if not self.is_trained:
             raise NotFittedError("There is nothing to save yet. Train the model: model.train()")
+        if not self.process.is_first:
+            return
         saved = SavedModel(self.config, self._data.schema, self.module, self._history)
         save_model(dir_path, type(self).__name__, saved, overwrite)
 

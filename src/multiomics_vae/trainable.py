@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 
 class TrainableModel(ExportingModel):
-    """A model that learns from the cells it was registered with."""
+    """A model that learns from the cells it was registered with.
+
+    After a training by several processes all of them hold the same model and go on with the user's
+    script; ``process.is_first`` says which of them should write and speak.
+    """
 
     def _hold(
         self,

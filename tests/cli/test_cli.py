@@ -278,3 +278,38 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--batch-key" in done.stdout
     assert "code 0 heavy []" in done.stdout
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_resume_ends_what_fit_began(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that dies after its training has begun is finished by `resume`, with the same outcome."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    assert CliRunner().invoke(app, quick(cells, whole)).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(job_module, "_finish", lambda *_: 1 / 0)
+        assert CliRunner().invoke(app, quick(cells, out, "--checkpoint")).exit_code == 1
+    assert "a training under way, after step 2" in describe_run(out)
+    done = CliRunner().invoke(app, ["resume", str(cells), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert not (out / "training").exists()
+    one, other = (mudata.read_h5mu(folder / cells.name) for folder in (whole, out))
+    np.testing.assert_array_equal(one.obsm["X_multivae"], other.obsm["X_multivae"])
+
+
+def test_resume_without_a_training_says_how_to_begin_one(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_main(monkeypatch, "resume", cells, "--out", tmp_path / "run") == 1
+    assert "holds no training to go on with. Begin one: --checkpoint with fit" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_devices_from_the_command_line(cells: Path, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).parent / "multiomics-vae"), *quick(cells, tmp_path / "run")]
+    done = subprocess.run(
+        [*command, "--devices", "2"], capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Written to") == done.stdout.count("latent dimensions") == 1
+    assert (tmp_path / "run" / "umap.png").is_file()
+    assert describe_run(tmp_path / "run").count("epochs trained: 2") == 1

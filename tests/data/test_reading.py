@@ -13,8 +13,10 @@ import pytest
 from multiomics_vae import MultiVAE, architecture
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader, make_minibatch
-from multiomics_vae.data.reading import ReadingPlan, plan_pass, read_ahead
+from multiomics_vae.data.minibatch import Minibatch
+from multiomics_vae.data.reading import PassStart, ReadingPlan, plan_pass, read_ahead
 from multiomics_vae.data.registration import register
+from multiomics_vae.data.share import Process
 from multiomics_vae.data.stored import StoredRows
 from multiomics_vae.errors import InputError
 from small_models import make_cells
@@ -222,3 +224,57 @@ def test_values_on_disk_are_not_brought_into_the_private_mudata(backed: mudata.M
     assert x.shape == backed["rna"].shape
     assert np.isnan(x).all()
     assert x.strides == (0, 0)
+
+
+@pytest.mark.parametrize("n_cells", [1, 100, 150])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_processes_share_every_pass(data: MultimodalData, n_cells: int, shuffled: bool) -> None:
+    cells = np.random.default_rng(3).permutation(N_CELLS)[:n_cells]
+    for steps in (crew_passes(data, cells, shuffled), crew_passes(memory(data), cells, shuffled)):
+        for one_pass_of_all in steps:
+            assert len({len(minibatches) for minibatches in one_pass_of_all}) == 1
+            own = [m.cells[: m.share.n_own].tolist() for each in one_pass_of_all for m in each]
+            assert sorted(cell for step in own for cell in step) == sorted(cells)
+            for step in zip(*one_pass_of_all, strict=True):
+                assert len({minibatch.share.n_total for minibatch in step}) == 1
+                assert sum(minibatch.share.n_own for minibatch in step) == step[0].share.n_total
+        if shuffled and n_cells > 1:
+            first, second = ([m.cells.tolist() for m in each[0]] for each in steps)
+            assert first != second
+
+
+def memory(data: MultimodalData) -> MultimodalData:
+    return data.loaded(np.arange(N_CELLS))
+
+
+def crew_passes(data: MultimodalData, cells: np.ndarray, shuffled: bool) -> list[list[list[Minibatch]]]:
+    """Two passes, of three processes each, whose generators are as if they lived in different places."""
+    loaders = [
+        MinibatchLoader(
+            data, cells, 7, np.random.default_rng(0) if shuffled else None, PLAN, Process(rank, 3)
+        )
+        for rank in range(3)
+    ]
+    return [[list(loader) for loader in loaders] for _ in range(2)]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("n_done", [0, 1, 5, 18])
+def test_the_rest_of_a_pass(data: MultimodalData, in_memory: bool, n_done: int) -> None:
+    data = memory(data) if in_memory else data
+    whole = MinibatchLoader(data, np.arange(150), 8, np.random.default_rng(0), PLAN)
+    list(whole)
+    expected = [minibatch.cells.tolist() for minibatch in whole]
+    next_pass = [minibatch.cells.tolist() for minibatch in whole]
+
+    rest = MinibatchLoader(data, np.arange(150), 8, np.random.default_rng(0), PLAN)
+    list(rest)
+    start = PassStart.of(rest.generator)
+    again = MinibatchLoader(data, np.arange(150), 8, np.random.default_rng(77), PLAN)
+    again.go_on(start, n_done)
+    assert len(again) == 19 - n_done
+    assert [minibatch.cells.tolist() for minibatch in again] == expected[n_done:]
+    assert again.pass_start == start
+    again.end_pass()
+    assert len(again) == again.n_steps == 19
+    assert [minibatch.cells.tolist() for minibatch in again] == next_pass

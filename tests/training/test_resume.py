@@ -20,7 +20,12 @@ from small_models import make_cells, make_model, register
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::UserWarning:anndata")
 STEPS = 4  # a pass: 60 cells in minibatches of 16
-CHOICES: dict[str, Any] = {"batch_size": 16, "validation_size": 6 / 66, "progress": False, "learning_rate": 2e-2}
+CHOICES: dict[str, Any] = {
+    "batch_size": 16,
+    "validation_size": 6 / 66,
+    "progress": False,
+    "learning_rate": 2e-2,
+}
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,14 @@ def fit(
     accelerator: Annotated[
         str, typer.Option(help="auto, cpu, gpu, mps, … as Lightning knows them.")
     ] = "auto",
-    devices: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    devices: Annotated[int, typer.Option(help="How many of them on each machine.")] = 1,
+    num_nodes: Annotated[int, typer.Option(help="Machines; docs/several_devices.md says how to start.")] = 1,
+    checkpoint: Annotated[
+        bool, typer.Option(help="Keep the state of the training in --out, for resume.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Steps after which it is kept also within a pass.")
+    ] = None,
     color: Annotated[list[str], typer.Option(help="Column of obs to colour the UMAP by, repeatable.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace results that stand in --out.")] = False,
@@ -72,11 +79,27 @@ def fit(
             batch_size=batch_size,
             accelerator=accelerator,
             devices=devices,
+            num_nodes=num_nodes,
+            checkpoint=checkpoint or checkpoint_every is not None,
+            checkpoint_every=checkpoint_every,
             colours=tuple(color),
             seed=seed,
             overwrite=overwrite,
         )
     )
+
+
+@app.command()
+def resume(
+    cells: Annotated[Path, typer.Argument(help="The file that fit was given.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="The folder that fit --checkpoint was given.")],
+    color: Annotated[list[str], typer.Option(help="Column of obs to colour the UMAP by, repeatable.")] = [],  # noqa: B006
+    overwrite: Annotated[bool, typer.Option(help="Replace results that stand in --out.")] = False,
+) -> None:
+    """Go on with a training that was stopped, as it was begun; then write what fit writes."""
+    from multiomics_vae.cli.job import FitJob, resume_job
+
+    resume_job(FitJob(cells=cells, out=out, colours=tuple(color), overwrite=overwrite))
 
 
 @app.command()

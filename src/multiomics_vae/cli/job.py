@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -40,23 +41,31 @@ class FitJob:
     batch_size: int | None = None
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    checkpoint: bool = False
+    checkpoint_every: int | None = None
     colours: tuple[str, ...] = ()
     seed: int = 0
     overwrite: bool = False
+
+    @property
+    def written(self) -> Path:
+        """The file with the embedding."""
+        return self.out / self.cells.name
+
+    @property
+    def state(self) -> Path:
+        """The state of the training, while it is under way."""
+        return self.out / "training"
 
 
 def run_job(job: FitJob) -> MultiVAE:
     """Read, train, write ``model/``, ``<name>.h5mu``, ``umap.png`` and ``training.png``; print a table."""
     from multiomics_vae.model import MultiVAE
+    from multiomics_vae.training.processes import say
 
-    written = job.out / job.cells.name
-    _check_places(job, written)
-    mdata = _read(job.cells)
-    for column in job.colours:
-        if column not in mdata.obs:
-            raise InputError(
-                f"--color {column}: no such column of obs. {did_you_mean(column, mdata.obs.columns)}"
-            )
+    _check_places(job)
+    mdata = _read(job)
     MultiVAE.setup_mudata(
         mdata,
         likelihoods=job.likelihoods,
@@ -66,7 +75,7 @@ def run_job(job: FitJob) -> MultiVAE:
         continuous_covariate_keys=job.continuous_covariate_keys,
     )
     model = MultiVAE(mdata, fusion=job.fusion, prior=job.prior, n_latent=job.n_latent, seed=job.seed)
-    print(model.summary())
+    say(model.summary())
     _make_folder(job.out)
     started = time.monotonic()
     model.train(
@@ -74,19 +83,50 @@ def run_job(job: FitJob) -> MultiVAE:
         batch_size=TrainingConfig.batch_size if job.batch_size is None else job.batch_size,
         accelerator=job.accelerator,
         devices=job.devices,
+        num_nodes=job.num_nodes,
+        checkpoint_folder=job.state if job.checkpoint else None,
+        checkpoint_every=job.checkpoint_every,
     )
-    seconds = time.monotonic() - started
+    return _finish(model, mdata, job, time.monotonic() - started)
+
+
+def resume_job(job: FitJob) -> MultiVAE:
+    """Go on with what ``fit --checkpoint`` began, and end as it would have.
+
+    Parameters
+    ----------
+    job
+        Of its choices only file, folder, colours and ``overwrite`` are read; the rest was kept.
+    """
+    from multiomics_vae.model import MultiVAE
+
+    if not job.state.is_dir():
+        raise InputError(f"{job.out} holds no training to go on with. Begin one: --checkpoint with fit")
+    _check_places(job)
+    mdata = _read(job)
+    started = time.monotonic()
+    model = MultiVAE.resume(job.state, mdata)
+    return _finish(model, mdata, job, time.monotonic() - started)
+
+
+def _finish(model: MultiVAE, mdata: MuData, job: FitJob, seconds: float) -> MultiVAE:
+    """Write and print the results, in the first of several processes; the kept state has served."""
+    if not model.process.is_first:
+        return model
     model.save(job.out / "model", overwrite=job.overwrite)
     model.write_results(mdata)
     draw(model, mdata, job)
-    _write(mdata, written)
+    _write(mdata, job.written)
     print(results_table(model, seconds))
-    print(f"Written to {job.out}: model/, {written.name}, umap.png, training.png, experts.png")
+    print(f"Written to {job.out}: model/, {job.written.name}, umap.png, training.png, experts.png")
+    if job.state.is_dir():
+        shutil.rmtree(job.state)
     return model
 
 
-def _check_places(job: FitJob, written: Path) -> None:
+def _check_places(job: FitJob) -> None:
     """Refuse before the work begins what could not be written, or should not be replaced, after it."""
+    written = job.written
     if written.resolve() == job.cells.resolve():
         raise InputError(
             f"--out {job.out} would overwrite the input {job.cells}. Name another folder: --out run/"
@@ -98,7 +138,17 @@ def _check_places(job: FitJob, written: Path) -> None:
         raise InputError(f"{job.out} holds results already. To replace them: --overwrite")
 
 
-def _read(cells: Path) -> MuData:
+def _read(job: FitJob) -> MuData:
+    mdata = _read_file(job.cells)
+    for column in job.colours:
+        if column not in mdata.obs:
+            raise InputError(
+                f"--color {column}: no such column of obs. {did_you_mean(column, mdata.obs.columns)}"
+            )
+    return mdata
+
+
+def _read_file(cells: Path) -> MuData:
     import mudata
 
     try:

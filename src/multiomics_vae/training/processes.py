@@ -6,9 +6,16 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 Value = TypeVar("Value")
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print in the first process only, also before the processes have met."""
+    print(text)
 
 
 def are_several() -> bool:
