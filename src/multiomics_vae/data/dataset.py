@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from multiomics_vae.data.matrices import dense
+from multiomics_vae.data.resident import ResidentRows
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.data.stored import StoredRows, bytes_a_row, take_rows
 
@@ -30,6 +31,8 @@ class ModalityData:
         and found in the values when they are read.
     coverage
         Trials behind methylated counts, same form as ``values``; None for other data.
+    resident
+        A copy of the values on the device that trains, from which minibatches are then gathered.
     """
 
     values: sp.csr_matrix | np.ndarray | StoredRows
@@ -37,6 +40,7 @@ class ModalityData:
     depth: np.ndarray
     observed: np.ndarray | None = None
     coverage: sp.csr_matrix | np.ndarray | StoredRows | None = None
+    resident: ResidentRows | None = None
 
     @property
     def on_disk(self) -> bool:

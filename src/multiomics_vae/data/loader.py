@@ -33,7 +33,7 @@ def make_minibatch(data: MultimodalData, cells: np.ndarray, part: Share | None =
     Returns
     -------
     Minibatch
-        On the CPU, float32.
+        Float32, on the CPU; values that have a copy on the training device are gathered there.
 
     Examples
     --------
@@ -68,13 +68,19 @@ def _gather(modality: ModalityData, cells: np.ndarray) -> ModalityBatch:
     coverage = modality.coverage
     return ModalityBatch(
         rows=torch.from_numpy(rows),
-        values=_sparse(modality.values, chosen)
-        if sp.issparse(modality.values)
-        else _dense(take_rows(modality.values, chosen)),
+        values=_values(modality, chosen),
         depth=torch.from_numpy(modality.depth[chosen]),
         observed=None if observed is None else torch.from_numpy(observed[chosen]),
         coverage=None if coverage is None else _dense(take_rows(coverage, chosen)),
     )
+
+
+def _values(modality: ModalityData, rows: np.ndarray) -> torch.Tensor | SparseRows:
+    if modality.resident is not None:
+        return modality.resident.take(rows)
+    if sp.issparse(modality.values):
+        return _sparse(modality.values, rows)
+    return _dense(take_rows(modality.values, rows))
 
 
 def _sparse(values: sp.csr_matrix, rows: np.ndarray) -> SparseRows:

@@ -15,6 +15,7 @@ import torch
 
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
+from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError
 from multiomics_vae.module import MultimodalModule
@@ -99,7 +100,10 @@ def fit(
         trainer = make_trainer(config, [*bar, *callbacks])
         process = Process(trainer.global_rank, trainer.world_size)
         torch.manual_seed(config.seed + process.rank)
-        training, validation = _loaders(data, run, process)
+        device = trainer.strategy.root_device
+        training, validation = _loaders(
+            with_resident_values(data, device) if device.type == "cuda" else data, run, process
+        )
         keeper = StateKeeper(keep, training, process)
         plan = _plan(module, data, run, history, process, keeper)
         n_epochs = plan.schedule.n_epochs
