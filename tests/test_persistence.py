@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from multiomics_vae.errors import CheckpointError, InputError, NotFittedError
 from multiomics_vae.fusion import FUSION_RULES
 from multiomics_vae.likelihoods import LIKELIHOODS
 from multiomics_vae.priors import PRIORS
+from multiomics_vae.training import manifest
+from multiomics_vae.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from small_models import fingerprint, make_cells, make_model, permuted, register, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::UserWarning:anndata")
@@ -95,6 +98,29 @@ def test_row_50_in_a_fresh_process(trained: MultiVAE, saved: Path, tmp_path: Pat
     places = [str(saved), str(tmp_path / "cells.h5mu"), str(tmp_path / "latent.npy")]
     subprocess.run([sys.executable, "-c", code, *places], check=True, capture_output=True)
     np.testing.assert_array_equal(np.load(tmp_path / "latent.npy"), trained.get_latent_representation())
+
+
+def test_row_56_a_product_of_the_first_format_is_read_with_powers_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mdata = register(make_cells())
+    model = train(make_model(mdata, fusion="product"), 1)
+    powers = model.module.fusion.log_powers
+    assert bool((powers != 0).any())  # learned
+    powers.data.zero_()
+    model.save(tmp_path / "new")
+    new = load_checkpoint(tmp_path / "new")
+    tensors = {name: tensor for name, tensor in new.tensors.items() if name != "fusion.log_powers"}
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT_VERSION", 1)
+        save_checkpoint(tmp_path / "old", replace(new, tensors=tensors))
+    assert read_manifest(tmp_path / "old").format_version == 1
+    loaded = MultiVAE.load(tmp_path / "old", mdata)
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(return_dist=True), model.get_latent_representation(return_dist=True)
+    )
+    train(loaded, 1)
+    assert bool((loaded.module.fusion.log_powers != 0).any())  # and they learn
 
 
 def test_history_comes_back(trained: MultiVAE, saved: Path) -> None:

@@ -19,6 +19,7 @@ from multiomics_vae.cli.app import app
 from multiomics_vae.cli.info import describe_run
 from multiomics_vae.cli.job import FitJob, results_table, run_job
 from multiomics_vae.errors import CheckpointError, InputError
+from multiomics_vae.training.manifest import FORMAT_VERSION
 from small_models import make_cells, make_model, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -106,7 +107,8 @@ def test_info_says_what_was_written(cells: Path, tmp_path: Path) -> None:
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         result = CliRunner().invoke(app, ["info", str(folder)])
         assert result.exit_code == 0
-        for words in ("MultiVAE, format 1", "rna", "atac", "latent dimensions: 20", "epochs trained: 2"):
+        what = f"MultiVAE, format {FORMAT_VERSION}"
+        for words in (what, "rna", "atac", "latent dimensions: 20", "epochs trained: 2"):
             assert words in result.output
         assert "best held-out ELBO: -" in result.output
     with pytest.raises(CheckpointError, match="no saved model"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import pytest
 import torch
-from fusion_evidence import every_mask, random_evidence, random_rule, with_gradients
+from fusion_evidence import HIDDEN, every_mask, random_evidence, random_rule, with_gradients
 from torch.distributions import Normal
 
-from multiomics_vae.distributions import Gaussian
+from multiomics_vae.distributions import Gaussian, kl_gaussian
 from multiomics_vae.errors import InputError
 from multiomics_vae.fusion import FUSION_RULES, Evidence
 
@@ -34,6 +35,11 @@ def product_on_grid(evidence, subset, cell):
     )
 
 
+def plain_product(n_modalities, n_latent=3):
+    """The product rule as it starts, every power 1."""
+    return FUSION_RULES["product"](n_modalities, n_latent, HIDDEN).double()
+
+
 def fused_on_grid(rule, evidence):
     z = GRID[:, None, None].expand(-1, evidence.available.shape[0], 1)
     return rule(evidence).posterior.log_prob(z).exp()  # (G, B)
@@ -53,13 +59,28 @@ def test_every_posterior_integrates_to_one(name, n_modalities):
 
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
-def test_product_is_the_normalised_product_with_the_prior(n_modalities):
+def test_product_starts_as_the_normalised_product_with_the_prior(n_modalities):
     evidence = random_evidence(every_mask(n_modalities), n_latent=1)
-    density = fused_on_grid(random_rule("product", n_modalities, n_latent=1), evidence)
+    density = fused_on_grid(plain_product(n_modalities, n_latent=1), evidence)
     for cell in range(2**n_modalities):
         torch.testing.assert_close(
             density[:, cell], product_on_grid(evidence, present_in(evidence, cell), cell)
         )
+
+
+@pytest.mark.parametrize("n_modalities", [1, 2, 3])
+def test_product_raises_experts_that_have_company_to_their_powers(n_modalities):
+    evidence = random_evidence(every_mask(n_modalities), n_latent=1)
+    rule = random_rule("product", n_modalities, n_latent=1)
+    assert rule.log_powers.abs().min() > 0.01
+    density = fused_on_grid(rule, evidence)
+    for cell in range(2**n_modalities):
+        log_density = Normal(0.0, 1.0).log_prob(GRID)
+        present = present_in(evidence, cell)
+        for m in present:
+            power = math.exp(sum(rule.log_powers[m, n, 0].item() for n in present if n != m))
+            log_density = log_density + power * expert_log_density(evidence, m, cell)
+        torch.testing.assert_close(density[:, cell], normalised(log_density))
 
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
@@ -88,7 +109,7 @@ def test_components_of_the_mixture_of_products_stand_in_the_order_of_its_experts
     evidence = random_evidence(torch.ones(5, 4, dtype=torch.bool))
     rule = random_rule("mixture_of_products", 4)
     components = rule(evidence).posterior.components
-    product = random_rule("product", 4)
+    product = plain_product(4)
     for subset, mean, log_variance in zip(
         rule.experts[1:], components.mean, components.log_variance, strict=True
     ):
@@ -168,31 +189,51 @@ def two_experts(distance, variance=0.5):
 
 
 def test_conflict_widens_the_mixture_and_leaves_the_product_narrow():
+    rules = {name: random_rule(name, 2, n_latent=1) for name in ("mixture", "mixture_of_products")}
+    rules["product"] = plain_product(2, n_latent=1)
     variance = {
-        name: [
-            random_rule(name, 2, n_latent=1)(two_experts(distance)).posterior.variance.item()
-            for distance in (0, 6)
-        ]
-        for name in ("product", "mixture", "mixture_of_products")
+        name: [rule(two_experts(distance)).posterior.variance.item() for distance in (0, 6)]
+        for name, rule in rules.items()
     }
     assert variance["product"] == pytest.approx([1 / (1 + 2 + 2)] * 2)  # τ = 1 + Σ τ_m, whatever the means
     assert variance["mixture"] == pytest.approx([0.5, 0.5 + 3.0**2])  # law of total variance
     assert variance["mixture_of_products"][1] > variance["mixture_of_products"][0]
 
 
+def copies_of(one, n_copies):
+    """The same modality several times: all that the others say was said by the first."""
+    return Evidence(
+        Gaussian(one.experts.mean.repeat(n_copies, 1, 1), one.experts.log_variance.repeat(n_copies, 1, 1)),
+        one.features.repeat(n_copies, 1, 1),
+        torch.ones(len(one.available), n_copies, dtype=torch.bool),
+    )
+
+
 def test_dependent_experts_collapse_the_product_but_not_the_gated_posterior():
     one = random_evidence(torch.ones(6, 1, dtype=torch.bool))
-    copies = Evidence(
-        Gaussian(one.experts.mean.repeat(4, 1, 1), one.experts.log_variance.repeat(4, 1, 1)),
-        one.features.repeat(4, 1, 1),
-        torch.ones(6, 4, dtype=torch.bool),
-    )
-    product = random_rule("product", 4)(copies).posterior.variance
+    copies = copies_of(one, 4)
+    product = plain_product(4)(copies).posterior.variance
     torch.testing.assert_close(product, 1 / (1 + 4 / one.experts.variance[0]))
     gated = random_rule("gated", 4)
     gated.gate[-1].weight.data.zero_()
     gated.gate[-1].bias.data.copy_(torch.tensor([0.0] * 4 + [-1e4] * 7))  # the single experts alone
     torch.testing.assert_close(gated(copies).posterior.variance, one.experts.variance[0])
+
+
+def test_learned_powers_count_copies_of_an_expert_once():
+    one = random_evidence(torch.ones(6, 1, dtype=torch.bool))
+    with torch.no_grad():
+        truth = plain_product(1)(one).posterior.gaussian
+    rule, copies = plain_product(3), copies_of(one, 3)
+    assert kl_gaussian(truth, rule(copies).posterior.gaussian).mean() > 0.1
+    optimiser = torch.optim.Adam(rule.parameters(), lr=0.1)
+    for _ in range(200):
+        optimiser.zero_grad()
+        kl_gaussian(truth, rule(copies).posterior.gaussian).mean().backward()
+        optimiser.step()
+    found = rule(copies).posterior.gaussian
+    torch.testing.assert_close(found.mean, truth.mean, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.variance, truth.variance, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["product", "mixture", "mixture_of_products"])
@@ -204,9 +245,12 @@ def test_order_of_the_modalities_does_not_matter(name):
         evidence.features[order],
         evidence.available[:, order],
     )
-    rule = random_rule(name, 4)
+    rule, reordered = random_rule(name, 4), random_rule(name, 4)
+    with torch.no_grad():
+        for parameter in reordered.parameters():  # one row and one column a modality
+            parameter.copy_(parameter[order][:, order])
     z = torch.randn(20, 16, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    first, second = rule(evidence), rule(permuted)
+    first, second = rule(evidence), reordered(permuted)
     torch.testing.assert_close(first.posterior.log_prob(z), second.posterior.log_prob(z))
     rows = {subset: row for subset, row in zip(rule.experts, first.weights, strict=True)}
     for subset, row in zip(rule.experts, second.weights, strict=True):

@@ -14,6 +14,8 @@ Z = torch.randn(30, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torc
 
 def copy_parameters(name, big, small):
     """Give the rule for modalities 0 and 1 what the rule for 0, 1, 2 knows of them."""
+    if name == "product":
+        small.log_powers.data.copy_(big.log_powers[:2, :2])
     if name == "attention":
         small.key_weight.data.copy_(big.key_weight[:2])
         small.key_bias.data.copy_(big.key_bias[:2])

@@ -91,7 +91,7 @@ def test_global_random_state_is_unchanged(tmp_path: Path) -> None:
 
 def test_manifest_says_what_is_there(saved: Path) -> None:
     manifest = read_manifest(str(saved))
-    assert (manifest.format_version, manifest.class_name) == (1, "MultiVAE")
+    assert (manifest.format_version, manifest.class_name) == (FORMAT_VERSION, "MultiVAE")
     assert manifest.tensors["weight"].shape == (2, 3)
     assert manifest.tensors["weight"].n_bytes == 24
     assert manifest.tensors["half"].dtype == "BF16"
@@ -226,7 +226,9 @@ def test_thousands_of_wrong_tensors_are_counted_and_quick() -> None:
 # Bad input 56: other formats
 
 
-def test_row_56_archived_first_format_is_read_and_still_written_byte_for_byte(tmp_path: Path) -> None:
+def test_row_56_archived_first_format_is_read_and_its_parts_still_written_byte_for_byte(
+    tmp_path: Path,
+) -> None:
     loaded = load_checkpoint(FIXTURE, expected_class="MultiVAE")
     assert loaded.config["fusion"] == "gated"
     assert loaded.schema["modalities"][0]["features"][2] == "γ-globin"
@@ -237,7 +239,7 @@ def test_row_56_archived_first_format_is_read_and_still_written_byte_for_byte(tm
     written, archived = content_of(tmp_path / "model"), content_of(FIXTURE)
     own = json.loads(written.pop("manifest.json")), json.loads(archived.pop("manifest.json"))
     assert written == archived
-    for varying in ("package_version", "manifest_sha256"):
+    for varying in ("package_version", "manifest_sha256", "format_version"):
         assert own[0].pop(varying)
         assert own[1].pop(varying)
     assert own[0] == own[1]
@@ -262,7 +264,7 @@ def test_every_readable_older_format_has_a_migration() -> None:
 @pytest.mark.parametrize(
     ("version", "match"),
     [
-        (2, r"'9\.9\.9' in format 2.*pip install --upgrade multiomics-vae"),
+        (3, r"'9\.9\.9' in format 3.*pip install --upgrade multiomics-vae"),
         (0, "format_version 0"),
         (True, "not the"),
     ],

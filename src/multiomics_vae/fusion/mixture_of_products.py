@@ -20,8 +20,8 @@ MAX_MODALITIES = 8
 class MixtureOfProducts(FusionRule):
     """Average of the product posteriors of all non-empty subsets of what is available.
 
-    q(z | x_A) = 1 / (2^|A| − 1) Σ_{∅ ≠ S ⊆ A} q_S(z), with q_S ∝ N(0, I) Π_{m ∈ S} q_m the posterior of
-    the `product` rule, prior expert included (MoPoE, Sutter et al. 2021).
+    q(z | x_A) = 1 / (2^|A| − 1) Σ_{∅ ≠ S ⊆ A} q_S(z), with q_S ∝ N(0, I) Π_{m ∈ S} q_m, the posterior
+    of the `product` rule with every power 1, prior expert included (MoPoE, Sutter et al. 2021).
 
     The components are 2^M − 1: 3, 7, 15, 31, … 255 for 2, 3, 4, 5, … 8 modalities. Memory and the cost
     of a stratified sample grow with them, so more than 8 modalities are refused. Where nothing is
@@ -76,7 +76,7 @@ class MixtureOfProducts(FusionRule):
 
 
 def _products(experts: Gaussian, available: Tensor) -> Gaussian:
-    """Posteriors of the product rule for all non-empty subsets, ``(2^M - 1, B, K)``.
+    """Products with the prior for all non-empty subsets, ``(2^M - 1, B, K)``.
 
     Starts from the prior and doubles: every product so far is multiplied with the next expert, a pair
     at a time (μ ← μ + share · (μ_m − μ)), so M steps make 2^M products. A masked expert has precision 0

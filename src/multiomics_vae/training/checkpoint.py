@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -43,6 +43,7 @@ from multiomics_vae.training.manifest import (
     parse_manifest,
     read_listed,
 )
+from multiomics_vae.training.migrations import add_powers
 from multiomics_vae.training.strict_json import json_bytes, parse_json
 from multiomics_vae.training.untrusted import read_file, shown
 from multiomics_vae.training.weights_file import MAX_WEIGHTS_BYTES, parse_weights, tensor_table, weights_bytes
@@ -87,7 +88,11 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
 
-MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType({})
+def _to_format_2(old: Checkpoint) -> Checkpoint:
+    return replace(old, tensors=add_powers(old.config, old.tensors))
+
+
+MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType({1: _to_format_2})
 """Format version -> what lifts a checkpoint of that version to the next."""
 
 

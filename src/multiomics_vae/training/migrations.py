@@ -1,0 +1,43 @@
+"""What older formats of saved models lack, made from what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+HEAD = re.compile(r"modalities\.\d+\.encoder\.head\.mean\.bias")
+POWERS = "fusion.log_powers"
+
+
+def add_powers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Format 1 to 2: the product of experts has powers, which were 1.
+
+    M and K are read from the tensors and not from the configuration, whose numbers nobody has checked yet.
+
+    Parameters
+    ----------
+    config
+        Arguments the model was built with.
+    tensors
+        Its parameters and buffers by name.
+
+    Returns
+    -------
+    dict
+        The tensors, for ``fusion="product"`` with the logarithms of the powers, ``(M, M, K)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sorted(add_powers({"fusion": "gated"}, {"bias": torch.zeros(3)}))
+    ['bias']
+    """
+    heads = [tensor for name, tensor in tensors.items() if HEAD.fullmatch(name)]  # (K,) each
+    if config.get("fusion") != "product" or not heads:
+        return dict(tensors)
+    # One zero seen M · M · K times: a file that lies about its sizes costs no memory before it is refused.
+    powers = heads[0].new_zeros(()).expand(len(heads), len(heads), heads[0].numel())  # (M, M, K)
+    return {**tensors, POWERS: powers}
