@@ -27,10 +27,15 @@ class ZeroInflatedNegativeBinomial(Likelihood):
     log p(0) = log(π + (1 − π) NB(0)) and log p(x) = log(1 − π) + log NB(x), both from the logit of π
     (scVI, Lopez et al. 2018). Dropout starts rare, π = 0.7 %; θ starts as in the negative binomial.
 
+    The means before dropout add up to the depth, so those after it add up to a share 1 − π of it, whatever
+    the biases: with the library size as depth no start has both π > 0 and the data's mean (1 − π) μ. The
+    start has the data's proportions, and means 0.7 % below the data's. A rarer dropout would be
+    nearer, but its gradient shrinks with π, and it would hardly be learned.
+
     Parameters
     ----------
     statistics
-        Of the training cells: ``mean`` and ``variance`` start θ, ``mean_frequency`` the biases.
+        Of the training cells: ``overdispersion`` starts θ, ``mean_frequency`` the biases.
     dispersion
         ``"feature"``: one θ a feature; ``"feature-batch"``: one a feature and batch.
 
