@@ -17,6 +17,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     start_log_frequency,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
 
 START_DROPOUT_LOGIT = -5.0
 
@@ -77,9 +78,11 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         either = torch.where(x > 0, counted, torch.logaddexp(dropout, counted))  # (B, F)
         return either - functional.softplus(dropout)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         kept = torch.sigmoid(-outputs[1])  # (B, F)
-        return kept * self.normalized(outputs, cells) * cells.depth.unsqueeze(-1)
+        return kept * self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
@@ -88,6 +91,8 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         counts = negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
         return counts * torch.bernoulli(torch.sigmoid(-outputs[1]), generator=generator)  # (B, F)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Share of each feature before dropout, softmax(outputs[0]): ``(B, F)``, rows sum to 1."""
-        return functional.softmax(outputs[0], dim=-1)
+        return softmax_shares(outputs[0], part)
