@@ -43,6 +43,17 @@ class MultiomicsWarning(UserWarning):
     """Something was handled that a person should know of."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an error says that memory ran out, of whatever device and library."""
+    # torch has a class of its own for CUDA only; it is not imported here, which would take seconds.
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(word in str(error) for word in words)
+    )
+
+
 def did_you_mean(name: object, allowed: Iterable[object]) -> str:
     """Return the end of an error message: the closest allowed name, and all of them.
 

@@ -15,7 +15,7 @@ import torch
 
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
-from multiomics_vae.errors import DeviceError, InputError
+from multiomics_vae.errors import DeviceError, InputError, is_out_of_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective, ObjectiveConfig
 from multiomics_vae.training.balance import GradientBalance
@@ -125,8 +125,8 @@ def fit(
                 raise
             interrupted = True
             plan.keep_unfinished()
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise DeviceError(_out_of_memory(config.batch_size)) from error
         finally:
@@ -161,12 +161,6 @@ def _check_cells(training: np.ndarray, validation: np.ndarray) -> None:
             f"{len(shared)} cells are both trained on and held out, the first at position {shared[0]}. "
             "Give disjoint sets: model.train(validation_indices=held_out)"
         )
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # Only CUDA has a class of its own for this.
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _out_of_memory(batch_size: int) -> str:
