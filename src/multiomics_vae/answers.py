@@ -222,6 +222,11 @@ class AnsweringModel(ScviModel):
         """What was registered and how it is modelled, as text."""
         return "\n".join([describe(self._data), describe_config(self.config, self._data.schema)])
 
+    @property
+    def summary_string(self) -> str:
+        """`summary`, under the name that scvi-tools has for it."""
+        return self.summary()
+
     def __repr__(self) -> str:
         state = f"trained, {self._history.n_epochs} epochs" if self.is_trained else "not trained yet"
         return f"{type(self).__name__} ({state})\n{self.summary()}"

@@ -39,6 +39,10 @@ class DeviceError(MultiomicsError, RuntimeError):
     """The accelerator that was asked for is absent or out of memory."""
 
 
+class UnsupportedError(MultiomicsError, NotImplementedError):
+    """Something that scvi-tools' models have and a model of this package has not."""
+
+
 class MultiomicsWarning(UserWarning):
     """Something was handled that a person should know of."""
 

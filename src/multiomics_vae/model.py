@@ -18,7 +18,7 @@ from multiomics_vae.architecture import ModelConfig, build_module
 from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.describe import describe
-from multiomics_vae.data.options import SetupOptions
+from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read, register
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.statistics import feature_statistics
@@ -139,7 +139,7 @@ class MultiVAE(ExportingModel):
         self._options = options
         self._data = data
         self._history = History()
-        self.train_indices = self.validation_indices = np.empty(0, dtype=np.int64)
+        self.train_indices = self.validation_indices = self.test_indices = np.empty(0, dtype=np.int64)
 
     @classmethod
     def setup_mudata(
@@ -368,7 +368,8 @@ class MultiVAE(ExportingModel):
         """
         saved = load_model(dir_path, cls.__name__)
         model = cls.__new__(cls)
-        model._hold(read(mdata, saved.schema).with_own_values(), SetupOptions(), saved.config, saved.module)
+        data, options = read(mdata, saved.schema).with_own_values(), options_of(saved.schema)
+        model._hold(data, options, saved.config, saved.module)
         model._history = saved.history
         model.is_trained = True
         return model
