@@ -16,6 +16,7 @@ import pytest
 
 import multiomics_vae
 from multiomics_vae import MultiVAE, datasets, plotting
+from multiomics_vae.cli import job
 from multiomics_vae.data.synthetic import SyntheticModality, simulate
 from multiomics_vae.errors import MultiomicsWarning
 from small_models import make_cells, make_model, register, train
@@ -74,7 +75,9 @@ def use_files(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_user_sees_our_warnings_only(tmp_path: Path) -> None:
+def test_a_user_sees_our_warnings_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Neighbours and UMAP take seconds to compile, and are scanpy's.
+    monkeypatch.setattr(job, "draw", lambda model, mdata, job: None)
     mdata = with_shared_names()
     mdata.obsm["X_umap"] = np.zeros((40, 2))
     make_cells().write_h5mu(tmp_path / "cells.h5mu")
@@ -82,6 +85,7 @@ def test_a_user_sees_our_warnings_only(tmp_path: Path) -> None:
         use_everything(mdata, tmp_path)
         use_files(tmp_path)
         kinds = (SyntheticModality("rna", 5), SyntheticModality("atac", 5, kind="binary"))
+        job.run_job(job.FitJob(tmp_path / "cells.h5mu", tmp_path / "run", max_epochs=1, accelerator="cpu"))
         simulate(20, kinds, n_latent=2, missing=0.2)
         datasets.pbmc_mosaic()
     plt.close("all")
