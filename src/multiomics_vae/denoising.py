@@ -79,6 +79,7 @@ class DenoisingModel(AnsweringModel):
         check_library_size(library_size)
         position, schema = select_modality(data.schema, modality)
         chosen = select_features(schema, features)
+        evidence = required_modalities(data, cells, given)
         if mdata is None and transform_batch is None:
             warn_of_unseen_batches(data, cells, position)
         values = normalized_values(
@@ -91,7 +92,7 @@ class DenoisingModel(AnsweringModel):
             select_batches(data.schema, transform_batch),
             n_samples,
             library_size,
-            required_modalities(data, cells, given),
+            evidence,
         )
         return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
 
