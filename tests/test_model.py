@@ -118,6 +118,10 @@ def test_row_70_unknown_name_in_training(choices: dict[str, Any], match: str) ->
 def test_row_70_unknown_likelihood_and_modality_in_setup() -> None:
     with pytest.raises(InputError, match=r"no likelihood called 'nbb'\. Did you mean 'nb'"):
         MultiVAE.setup_mudata(make_cells(), likelihoods={"rna": "nbb"})
+    with pytest.raises(InputError, match=r"no likelihood called 'NB'\. Did you mean 'nb'"):
+        MultiVAE.setup_mudata(make_cells(), likelihoods={"rna": "NB"})
+    with pytest.raises(InputError, match=r"a modality 'RNA'\. Did you mean 'rna'"):
+        MultiVAE.setup_mudata(make_cells(), likelihoods={"RNA": "nb"})
     with pytest.raises(InputError, match=r"'rma'.*Did you mean 'rna'"):
         MultiVAE.setup_mudata(make_cells(), likelihoods={"rma": "nb"})
 

@@ -76,6 +76,24 @@ def test_did_you_mean_a_close_name():
     assert did_you_mean("rma", ["rna", "atac"]) == "Did you mean 'rna'? Allowed: 'atac', 'rna'."
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed", "meant"),
+    [
+        ("NB", ["nb", "zinb", "poisson"], "nb"),
+        ("Cell_Type", ["cell_type", "batch"], "cell_type"),
+        ("cd3e", ["CD3E", "CD19"], "CD3E"),
+        ("STRASSE", ["straße", "gasse"], "straße"),
+        ("Poison", ["POISSON", "NB"], "POISSON"),
+        ("CD3e", ["CD3E", "cd3e"], "CD3E"),
+        ("cD3e", ["CD3E", "cd3e"], "cd3e"),
+        ("CD3", ["CD3", "cd3"], "CD3"),
+    ],
+)
+def test_did_you_mean_whatever_the_case(name, allowed, meant):
+    for order in (allowed, allowed[::-1]):
+        assert did_you_mean(name, order).startswith(f"Did you mean {meant!r}? Allowed: ")
+
+
 def test_did_you_mean_without_a_close_name():
     assert did_you_mean("xyz", ["rna", "atac", "rna"]) == "Allowed: 'atac', 'rna'."
 

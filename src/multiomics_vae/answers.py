@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.bounds import Bounds, evidence_bounds
-from multiomics_vae.analysis.cautions import given_modalities, warn_of_unseen_batches
+from multiomics_vae.analysis.cautions import given_modalities
 from multiomics_vae.analysis.latent import LatentTable, latent_samples, latent_table
-from multiomics_vae.analysis.normalized import check_library_size, normalized_values
 from multiomics_vae.analysis.written import write_latent
 from multiomics_vae.architecture import ModelConfig, describe_config
 from multiomics_vae.data.dataset import MultimodalData
@@ -20,13 +19,9 @@ from multiomics_vae.data.registration import read
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.data.selection import (
     CellSelection,
-    select_batches,
     select_cells,
-    select_features,
-    select_modality,
 )
 from multiomics_vae.errors import InputError, NotFittedError
-from multiomics_vae.likelihoods import LIKELIHOODS
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.scvi_bridge import ScviModel
 from multiomics_vae.training.config import check_batch_size, check_whole
@@ -195,111 +190,6 @@ class AnsweringModel(ScviModel):
             bounds.log_likelihood, index=names, columns=list(self._data.schema.modality_names)
         )
 
-    def get_normalized(
-        self,
-        modality: str,
-        mdata: MuData | None = None,
-        indices: CellSelection = None,
-        *,
-        features: Iterable[str] | None = None,
-        transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
-        n_samples: int | None = None,
-        batch_size: int = ANSWER_BATCH_SIZE,
-    ) -> pd.DataFrame:
-        """Denoised values: the decoder's mean with the cell's own depth taken out.
-
-        A share of the library for RNA, the probability of being open at the average depth for peaks,
-        the foreground for proteins, the mean for real values. A cell that lacks the modality is
-        decoded from its others.
-
-        Parameters
-        ----------
-        modality
-            Its name.
-        mdata, indices, batch_size
-            As in `get_latent_representation`.
-        features
-            Names; None for all.
-        transform_batch
-            Decode every cell as if it came from this batch (averaged, for several); None for its own.
-        library_size
-            Multiplies shares of a library.
-        n_samples
-            Draws of z to average over; None decodes the posterior mean.
-
-        Returns
-        -------
-        DataFrame
-            Cells by features.
-        """
-        data, cells = self._ask(mdata, indices, batch_size, n_samples)
-        check_library_size(library_size)
-        position, schema = select_modality(data.schema, modality)
-        chosen = select_features(schema, features)
-        if mdata is None and transform_batch is None:
-            warn_of_unseen_batches(data, cells, position)
-        values = normalized_values(
-            self.module,
-            data,
-            cells,
-            batch_size,
-            position,
-            chosen,
-            select_batches(data.schema, transform_batch),
-            n_samples,
-            library_size,
-        )
-        return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
-
-    def get_normalized_expression(
-        self,
-        mdata: MuData | None = None,
-        indices: CellSelection = None,
-        *,
-        modality: str | None = None,
-        gene_list: Iterable[str] | None = None,
-        transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
-        n_samples: int | None = None,
-        batch_size: int = ANSWER_BATCH_SIZE,
-    ) -> pd.DataFrame:
-        """`get_normalized` of the RNA (the one with an ``nb`` or ``zinb``), as scvi-tools calls it."""
-        name = modality or self._only("log1p", "expression")
-        return self.get_normalized(
-            name,
-            mdata,
-            indices,
-            features=gene_list,
-            transform_batch=transform_batch,
-            library_size=library_size,
-            n_samples=n_samples,
-            batch_size=batch_size,
-        )
-
-    def get_normalized_accessibility(
-        self,
-        mdata: MuData | None = None,
-        indices: CellSelection = None,
-        *,
-        modality: str | None = None,
-        region_list: Iterable[str] | None = None,
-        transform_batch: str | Sequence[str] | None = None,
-        n_samples: int | None = None,
-        batch_size: int = ANSWER_BATCH_SIZE,
-    ) -> pd.DataFrame:
-        """`get_normalized` of the peaks (``bernoulli`` or ``poisson``), as scvi-tools calls it."""
-        name = modality or self._only("tfidf", "accessibility")
-        return self.get_normalized(
-            name,
-            mdata,
-            indices,
-            features=region_list,
-            transform_batch=transform_batch,
-            n_samples=n_samples,
-            batch_size=batch_size,
-        )
-
     def write_results(
         self, mdata: MuData, *, key: str = "X_multivae", batch_size: int = ANSWER_BATCH_SIZE
     ) -> None:
@@ -331,6 +221,11 @@ class AnsweringModel(ScviModel):
     def summary(self) -> str:
         """What was registered and how it is modelled, as text."""
         return "\n".join([describe(self._data), describe_config(self.config, self._data.schema)])
+
+    @property
+    def summary_string(self) -> str:
+        """`summary`, under the name that scvi-tools has for it."""
+        return self.summary()
 
     def __repr__(self) -> str:
         state = f"trained, {self._history.n_epochs} epochs" if self.is_trained else "not trained yet"
@@ -369,18 +264,3 @@ class AnsweringModel(ScviModel):
         given = given_modalities(data, cells, modalities)
         bounds = evidence_bounds(self.module, data, cells, batch_size, n_samples, given)
         return bounds, data.cell_names[cells]
-
-    def _only(self, transform: str, kind: str) -> str:
-        """The only modality whose kind of data asks for this input transform."""
-        names = [
-            m.name
-            for m in self._data.schema.modalities
-            if LIKELIHOODS[m.likelihood].default_transform == transform
-        ]
-        if len(names) != 1:
-            found = (
-                f"There are {len(names)} modalities of {kind} ({names})" if names else f"There is no {kind}"
-            )
-            example = (names or list(self._data.schema.modality_names))[0]
-            raise InputError(f"{found}. Say which modality you mean: model.get_normalized({example!r})")
-        return names[0]

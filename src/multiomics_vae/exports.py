@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multiomics_vae.analysis.cautions import required_modalities
 from multiomics_vae.analysis.normalized import check_library_size, normalized_blocks
 from multiomics_vae.analysis.table_file import check_new_file, write_table
-from multiomics_vae.answers import ANSWER_BATCH_SIZE, AnsweringModel
+from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.data.selection import CellSelection, select_batches, select_features, select_modality
+from multiomics_vae.denoising import DenoisingModel
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 
-class ExportingModel(AnsweringModel):
+class ExportingModel(DenoisingModel):
     """A model that writes large answers to files; one row a cell, in order, as in the answer itself."""
 
     def write_normalized(
@@ -28,6 +31,7 @@ class ExportingModel(AnsweringModel):
         indices: CellSelection = None,
         *,
         features: Iterable[str] | None = None,
+        given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
         library_size: float = 1.0,
         n_samples: int | None = None,
@@ -39,7 +43,7 @@ class ExportingModel(AnsweringModel):
         ----------
         path
             A new file that ends in ``.h5ad``. It appears when it is complete.
-        modality, mdata, indices, features, transform_batch, library_size, n_samples, batch_size
+        modality, mdata, indices, features, given, transform_batch, library_size, n_samples, batch_size
             As in `get_normalized`.
 
         Raises
@@ -57,8 +61,10 @@ class ExportingModel(AnsweringModel):
         position, schema = select_modality(data.schema, modality)
         chosen = select_features(schema, features)
         batches = select_batches(data.schema, transform_batch)
+        evidence = required_modalities(data, cells, given)
         file = check_new_file(path)
         blocks = normalized_blocks(
-            self.module, data, cells, batch_size, position, chosen, batches, n_samples, library_size
+            self.module, data, cells, batch_size, position, chosen, batches, n_samples, library_size, evidence
         )
-        write_table(file, blocks, data.cell_names[cells], np.asarray(schema.features)[chosen])
+        with closing(blocks):
+            write_table(file, blocks, data.cell_names[cells], np.asarray(schema.features)[chosen])

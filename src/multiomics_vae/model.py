@@ -17,7 +17,7 @@ import numpy as np
 from multiomics_vae.architecture import build_module
 from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
-from multiomics_vae.data.options import SetupOptions
+from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read, register
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
@@ -218,7 +218,8 @@ class MultiVAE(TrainableModel):
         """
         saved = load_model(dir_path, cls.__name__)
         model = cls.__new__(cls)
-        model._hold(read(mdata, saved.schema).with_own_values(), SetupOptions(), saved.config, saved.module)
+        data, options = read(mdata, saved.schema).with_own_values(), options_of(saved.schema)
+        model._hold(data, options, saved.config, saved.module)
         model._history = saved.history
         model.is_trained = True
         return model

@@ -1,25 +1,20 @@
 """The one place that knows the inside of scvi-tools: its manager, its fields, its base class.
 
-scvi-tools writes into whatever it registers. It is given a private MuData, built around the
-canonical matrices, so the user's object stays as it was.
+scvi-tools writes into whatever it registers. It is given a private MuData (`data/private_mudata.py`), so
+the user's object stays as it was.
 """
 
 from __future__ import annotations
 
-import random
 import warnings
 import weakref
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import numpy as np
-import pandas as pd
-
-# scvi-tools prints with `rich.pretty` without importing it.
-import rich.pretty  # noqa: F401
+import rich
+import rich.pretty
 import torch
-from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -33,15 +28,12 @@ from scvi.data.fields import (
 )
 from scvi.model.base import BaseModelClass
 
-from multiomics_vae.data.dataset import ModalityData, MultimodalData
+from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import SetupOptions
-from multiomics_vae.data.schema import ModalitySchema
+from multiomics_vae.data.private_mudata import COVERAGE_LAYER, private_mudata
 from multiomics_vae.data.setup_store import SetupStore
-from multiomics_vae.data.sources import Matrix
 from multiomics_vae.data.stored import StoredRows
-from multiomics_vae.errors import DeviceError, InputError
-
-_COVERAGE_LAYER = "coverage"
+from multiomics_vae.errors import DeviceError, InputError, UnsupportedError, did_you_mean
 
 
 def registry_key(modality: str) -> str:
@@ -60,65 +52,6 @@ def setup_method_args(model_name: str, options: SetupOptions) -> dict[str, Any]:
         name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(options).items()
     }
     return {_MODEL_NAME_KEY: model_name, _SETUP_METHOD_NAME: "setup_mudata", _SETUP_ARGS_KEY: arguments}
-
-
-def private_mudata(data: MultimodalData) -> MuData:
-    """Build a MuData around the canonical matrices, whose memory it shares.
-
-    Values that are on disk are not brought in: a NaN stands for each of them, and takes no memory.
-
-    ``X`` of every modality holds the registered values (missing entries as 0), ``obs`` the
-    registered columns only, in the order of ``data.cell_names``.
-    """
-    names = pd.Index(data.cell_names)
-    modalities = {
-        schema.name: _private_modality(schema, part, names)
-        for schema, part in zip(data.schema.modalities, data.modalities, strict=True)
-    }
-    random_state = random.getstate()
-    with warnings.catch_warnings():
-        # MuData warns of feature names shared between modalities, and of changes to come in `update`.
-        warnings.simplefilter("ignore")
-        mdata = MuData(modalities)
-        # MuData names temporary columns with Python's global generator.
-        random.setstate(random_state)
-        mdata.obs = _private_obs(data, names)
-        for name, part in zip(modalities, data.modalities, strict=True):
-            # MuData orders cells by modality; these follow the registered order.
-            mdata.obsm[name] = part.row_of_cell >= 0
-            mdata.obsmap[name] = (part.row_of_cell + 1).astype(np.uint32)
-    return mdata
-
-
-def _private_modality(schema: ModalitySchema, part: ModalityData, names: pd.Index) -> AnnData:
-    cells = np.flatnonzero(part.row_of_cell >= 0)
-    row_names = np.empty(len(cells), dtype=object)
-    row_names[part.row_of_cell[cells]] = names[cells]
-    layers = None if part.coverage is None else {_COVERAGE_LAYER: _in_memory(part.coverage)}
-    return AnnData(
-        _in_memory(part.values),
-        obs=pd.DataFrame(index=pd.Index(row_names)),
-        var=pd.DataFrame(index=pd.Index(schema.features)),
-        layers=layers,
-    )
-
-
-def _in_memory(values: Matrix | StoredRows) -> Matrix:
-    return np.broadcast_to(np.float32(np.nan), values.shape) if isinstance(values, StoredRows) else values
-
-
-def _private_obs(data: MultimodalData, names: pd.Index) -> pd.DataFrame:
-    schema = data.schema
-    obs = pd.DataFrame(index=names)
-    if schema.batch is not None:
-        obs[schema.batch.key] = pd.Categorical.from_codes(data.batch, pd.Index(schema.batch.categories))
-    for column, grouping in enumerate(schema.categorical):
-        obs[grouping.key] = pd.Categorical.from_codes(
-            data.categorical[:, column], pd.Index(grouping.categories)
-        )
-    for column, number in enumerate(schema.continuous):
-        obs[number.key] = data.continuous[:, column]
-    return obs
 
 
 def build_manager(data: MultimodalData, setup_args: Mapping[str, Any]) -> AnnDataManager:
@@ -145,30 +78,51 @@ def build_manager(data: MultimodalData, setup_args: Mapping[str, Any]) -> AnnDat
         fields.append(MuDataLayerField(registry_key(entry.name), None, mod_key=entry.name, **plain))
         if entry.coverage_layer is not None:
             key = coverage_key(entry.name)
-            fields.append(MuDataLayerField(key, _COVERAGE_LAYER, mod_key=entry.name, **plain))
+            fields.append(MuDataLayerField(key, COVERAGE_LAYER, mod_key=entry.name, **plain))
     batch_key = None if schema.batch is None else schema.batch.key
     fields.append(MuDataCategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key))
     groupings = [grouping.key for grouping in schema.categorical]
     fields.append(MuDataCategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, groupings))
     numbers = [number.key for number in schema.continuous]
     fields.append(MuDataNumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, numbers))
-    manager = AnnDataManager(
+    manager = _Manager(
         fields=fields,
         setup_method_args=dict(setup_args),
         validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
     )
     with warnings.catch_warnings():
         # Small categories were reported by our own registration.
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells", UserWarning)
         manager.register_fields(private_mudata(data))
     return manager
+
+
+class _Manager(AnnDataManager):  # type: ignore[misc]
+    """scvi-tools' manager, which would tell people to call ``setup_anndata``."""
+
+    @staticmethod
+    def view_setup_method_args(registry: Mapping[str, Any]) -> None:
+        rich.print(f"Setup via `{registry[_MODEL_NAME_KEY]}.{registry[_SETUP_METHOD_NAME]}` with arguments:")
+        rich.pretty.pprint(registry[_SETUP_ARGS_KEY])
+        rich.print()
+
+
+def _refused(why: str) -> staticmethod[..., NoReturn]:
+    """A method of scvi-tools' models that is closed here; ``why`` says so and names the way there is."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise UnsupportedError(why)
+
+    refuse.__doc__ = f"Closed. {why}"
+    return staticmethod(refuse)
 
 
 class ScviModel(BaseModelClass):  # type: ignore[misc]
     """An scvi-tools model over a private MuData: what our user's class derives from.
 
     ``adata`` is the private MuData, ``adata_manager`` and ``registry`` describe it, and
-    ``view_anndata_setup()`` prints it.
+    ``view_anndata_setup()`` prints it. What scvi-tools does to other cells (transfer a setup into them,
+    register them) is closed: answers take another MuData as it is.
 
     Parameters
     ----------
@@ -182,7 +136,8 @@ class ScviModel(BaseModelClass):  # type: ignore[misc]
 
     def __init__(self, data: MultimodalData, options: SetupOptions) -> None:
         manager = build_manager(data, setup_method_args(type(self).__name__, options))
-        type(self).register_manager(manager)
+        type(self)._setup_adata_manager_store[manager.adata_uuid] = manager
+        self._on_disk = _keys_on_disk(data)
         try:
             super().__init__(manager.adata)
         finally:
@@ -220,6 +175,112 @@ class ScviModel(BaseModelClass):  # type: ignore[misc]
 
     view_setup_args = convert_legacy_save = load_registry
 
+    transfer_fields = _refused(
+        "A model writes no setup into other cells. Ask about them as they are: "
+        "model.get_latent_representation(mdata)"
+    )
+    register_manager = _refused(
+        "A manager of scvi-tools is not read here. Set up the MuData: MultiVAE.setup_mudata(mdata)"
+    )
+    update_setup_method_args = _refused(
+        "A model keeps the setup that it was made with. Set up anew, and make another: "
+        'MultiVAE.setup_mudata(mdata, batch_key="batch"); model = MultiVAE(mdata)'
+    )
+    load_query_data = prepare_query_mudata = prepare_query_anndata = _refused(
+        "A model is not adapted to new batches. Cells of the batches that it knows need no preparation: "
+        "model.get_latent_representation(mdata)"
+    )
+    differential_abundance = _refused(
+        "There is no differential abundance here. Compare neighbourhoods of the embedding: "
+        'model.write_results(mdata); scanpy.pp.neighbors(mdata, use_rep="X_multivae")'
+    )
+
+    @property
+    def adata(self) -> MuData:
+        """The private MuData of the cells that the model was made with; values on disk are NaN in it."""
+        return self._adata
+
+    @adata.setter
+    def adata(self, adata: object) -> None:
+        raise UnsupportedError(
+            "A model keeps the cells that it was made with. Ask about others: "
+            "model.get_latent_representation(mdata). Or load it with others: MultiVAE.load(path, mdata)"
+        )
+
+    def get_anndata_manager(self, adata: object, required: bool = False) -> AnnDataManager | None:
+        """The manager of ``model.adata``; None for all other cells, which a model registers nowhere.
+
+        Raises
+        ------
+        InputError
+            For other cells, if a manager is ``required``.
+        """
+        if adata is self.adata:
+            return self.adata_manager
+        if required:
+            raise InputError(
+                "A model has a manager of its own copy of the cells only: "
+                "model.get_anndata_manager(model.adata). Answers take other cells as they are: "
+                "model.get_latent_representation(mdata)"
+            )
+        return None
+
+    def deregister_manager(self, adata: object = None) -> None:
+        """Does nothing: a model holds the manager of its own cells only, and lets go of it at its end.
+
+        Raises
+        ------
+        InputError
+            For any cells.
+        """
+        if adata is not None:
+            raise InputError("A model lets go of its cells when it is deleted itself: del model")
+
+    def data_registry(self, registry_key: str) -> Any:
+        """The registered values under a key of ``model.adata_manager.data_registry``.
+
+        Raises
+        ------
+        InputError
+            For an unknown key, and for values that are on disk.
+        """
+        _check_key("registered value", registry_key, self.adata_manager.data_registry)
+        if registry_key in self._on_disk:
+            raise InputError(
+                f"The values of {registry_key!r} are on disk, and the manager does not hold them. Read some "
+                f"from the MuData itself: mdata[{self._on_disk[registry_key]!r}][:100]"
+            )
+        return self.adata_manager.get_from_registry(registry_key)
+
+    def get_from_registry(self, adata: object, registry_key: str) -> Any:
+        """`data_registry` of ``model.adata``, which is all that is registered."""
+        self.get_anndata_manager(adata, required=True)
+        return self.data_registry(registry_key)
+
+    def get_state_registry(self, registry_key: str) -> Any:
+        """What was found at registration, for example the batches: ``get_state_registry("batch")``."""
+        _check_key("registered value", registry_key, self.adata_manager.data_registry)
+        return self.adata_manager.get_state_registry(registry_key)
+
+    def get_setup_arg(self, setup_arg: str) -> Any:
+        """An argument of ``setup_mudata`` as the model was made with it."""
+        arguments = self.registry[_SETUP_ARGS_KEY]
+        _check_key("setup argument", setup_arg, arguments)
+        return arguments[setup_arg]
+
+    def view_setup_method_args(self) -> None:
+        """Print the arguments of ``setup_mudata``."""
+        self.adata_manager.view_setup_method_args(self.registry)
+
+    def view_registry(self, hide_state_registries: bool = False) -> None:
+        """Print what scvi-tools' manager holds."""
+        self.adata_manager.view_registry(hide_state_registries=hide_state_registries)
+
+    def view_anndata_setup(self, adata: object = None, hide_state_registries: bool = False) -> None:
+        """`view_registry`; of ``model.adata`` only, as nothing else is registered."""
+        self.get_anndata_manager(self.adata if adata is None else adata, required=True)
+        self.view_registry(hide_state_registries)
+
     def to_device(self, device: str | int | torch.device) -> None:
         """Move the model, which then answers there.
 
@@ -250,3 +311,19 @@ class ScviModel(BaseModelClass):  # type: ignore[misc]
     @abstractmethod
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Fit the model."""
+
+
+def _keys_on_disk(data: MultimodalData) -> dict[str, str]:
+    """Keys of values that the manager does not hold, and the modality of each."""
+    found = {}
+    for schema, part in zip(data.schema.modalities, data.modalities, strict=True):
+        if isinstance(part.values, StoredRows):
+            found[registry_key(schema.name)] = schema.name
+        if isinstance(part.coverage, StoredRows):
+            found[coverage_key(schema.name)] = schema.name
+    return found
+
+
+def _check_key(what: str, key: str, known: Mapping[str, Any]) -> None:
+    if key not in known:
+        raise InputError(f"There is no {what} {key!r}. {did_you_mean(key, known)}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from multiomics_vae.architecture import ModelConfig
 from multiomics_vae.data.dataset import MultimodalData
-from multiomics_vae.data.options import SetupOptions
+from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
@@ -59,7 +59,7 @@ class TrainableModel(ExportingModel):
         self._data = data
         self._history = History()
         self.process = ALONE
-        self.train_indices = self.validation_indices = np.empty(0, dtype=np.int64)
+        self.train_indices = self.validation_indices = self.test_indices = np.empty(0, dtype=np.int64)
 
     def train(  # type: ignore[override]
         self,
@@ -218,7 +218,7 @@ class TrainableModel(ExportingModel):
         data = read(mdata, unfinished.schema).with_own_values()
         check_same_cells(unfinished, data.cell_names, folder)
         model = cls.__new__(cls)
-        model._hold(data, SetupOptions(), unfinished.config, found.module)
+        model._hold(data, options_of(unfinished.schema), unfinished.config, found.module)
         keep = model._keep(unfinished, folder)
         return model._train(unfinished.run, found.history, keep, progress, callbacks, found.state)
 

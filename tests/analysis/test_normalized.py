@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from handmade_models import mixed_data, module_for
+from handmade_models import data_of, mixed_data, module_for, table
 from multiomics_vae.analysis.latent import latent_samples, latent_table
-from multiomics_vae.analysis.normalized import normalized_values
+from multiomics_vae.analysis.normalized import decoded_features, normalized_values
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.likelihoods import LIKELIHOODS, CellContext
 from multiomics_vae.module import MultimodalModule
 
 EVERYONE = np.arange(30)
@@ -87,13 +89,69 @@ def test_values_of_other_batches_are_averaged(modality: int) -> None:
     np.testing.assert_allclose(found, (first + second) / 2, rtol=1e-4)
 
 
-@MODALITIES
-def test_some_features_are_a_part_of_all(modality: int) -> None:
-    data = mixed_data(30)
-    module = module_for(data, decoder="mlp")
-    features = np.array([3, 0, 3])
-    found = values(module, data, modality, features=features)
-    np.testing.assert_allclose(found, values(module, data, modality)[:, features], rtol=1e-5)
+SEVERAL = {"batches": (1, 0), "n_samples": 3}
+
+
+@pytest.mark.parametrize("decoder", ["linear", "mlp"])
+@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+def test_some_features_are_the_columns_of_all(likelihood: str, decoder: str) -> None:
+    data = one_modality(likelihood)
+    module = module_for(data, decoder=decoder)
+    for choices in ({}, SEVERAL):
+        everything = values(module, data, 0, features=np.arange(9), **choices)
+        assert np.ptp(everything, axis=0).max() > 1e-3
+        for features in ([3, 0, 3], [8], list(range(8, -1, -1)), [2, 1] * 6, []):
+            found = values(module, data, 0, features=np.array(features, dtype=np.int64), **choices)
+            np.testing.assert_allclose(found, everything[:, features], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+def test_no_tensor_of_all_features_is_made_for_some(likelihood: str) -> None:
+    """Neither by the last product, nor by a softmax, nor by parameters that are looked up cell by cell."""
+    n_cells, n_features = 64, 40_000
+    data = one_modality(likelihood, n_cells, n_features)
+    module = module_for(data)
+    chosen = np.array([5, 39_999, 7])
+    everyone = np.arange(n_cells)
+    z, covariates = torch.zeros(n_cells, 3), make_minibatch(data, everyone).covariates
+    cells = CellContext(torch.ones(n_cells), covariates.batch)
+    found = {}
+    for name, features in {"all": None, "some": torch.from_numpy(chosen)}.items():
+        with torch.inference_mode(), LargestTensor() as largest:
+            answer = decoded_features(module, 0, z, covariates, cells, features)
+        found[name] = answer.numpy(), largest.n_entries
+    np.testing.assert_allclose(found["some"][0], found["all"][0][:, chosen], rtol=1e-6, atol=1e-6)
+    assert found["all"][1] >= n_cells * n_features
+    assert found["some"][1] <= n_cells * n_features // 4
+
+
+def one_modality(likelihood: str, n_cells: int = 30, n_features: int = 9) -> MultimodalData:
+    """Cells of two batches with one modality; simple values that its likelihood takes."""
+    rng = np.random.default_rng(3)
+    support = LIKELIHOODS[likelihood].support
+    coverage = rng.poisson(6.0, (n_cells, n_features)) + 1 if support == "fractions" else None
+    draws = {
+        "counts": lambda: rng.poisson(3.0, (n_cells, n_features)),
+        "binary": lambda: rng.random((n_cells, n_features)) < 0.3,
+        "real": lambda: rng.normal(2.0, 1.5, (n_cells, n_features)),
+        "codes": lambda: rng.integers(0, 3, (n_cells, n_features)),
+        "fractions": lambda: rng.binomial(coverage, 0.4),
+    }
+    sparse = support in ("counts", "binary")
+    part = table(draws[support](), coverage=coverage, sparse=sparse)
+    return data_of([part], [likelihood], batch=np.arange(n_cells) % 2)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the size of the largest tensor that an operation returns."""
+
+    n_entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.n_entries = max(self.n_entries, made.numel())
+        return made
 
 
 def test_library_size_multiplies_shares_only() -> None:

@@ -11,7 +11,8 @@ import torch
 from likelihood_cases import EVERY_LIKELIHOOD, make_case, plain_statistics, repeat_cell, take_cells
 
 from multiomics_vae.errors import InputError
-from multiomics_vae.likelihoods import LIKELIHOODS
+from multiomics_vae.kernels import softmax_normaliser
+from multiomics_vae.likelihoods import LIKELIHOODS, FeaturePart
 
 every_likelihood = pytest.mark.parametrize(("name", "dispersion"), EVERY_LIKELIHOOD)
 N_DRAWS = 20_000
@@ -187,6 +188,35 @@ def test_cells_do_not_see_each_other(name: str, dispersion: str) -> None:
         (case.likelihood.normalized(outputs, case.cells), case.likelihood.normalized(moved, cells)),
     ):
         torch.testing.assert_close(all_rows[order], some_rows)
+
+
+@every_likelihood
+@pytest.mark.parametrize("features", [[2, 0, 2], [1], [3, 2, 1, 0], []])
+def test_a_part_of_the_features_is_answered_from_its_outputs(
+    name: str, dispersion: str, features: list[int]
+) -> None:
+    case = make_case(name, dispersion, jitter=0.3).double()
+    x, cells = case.rows(20)
+    outputs = case.outputs(20)
+    chosen = torch.tensor(features, dtype=torch.int64)
+    # The outputs as those of a layer that reads a unit vector a cell.
+    normaliser = None
+    if case.likelihood.normalised_over_features:
+        normaliser = softmax_normaliser(torch.eye(20, dtype=x.dtype), outputs[0].T, torch.zeros(4).double())
+    part = FeaturePart(chosen, normaliser)
+    columns = case.likelihood.output_columns(chosen)
+    some = tuple(output[:, columns] for output in outputs)
+    for ask in (case.likelihood.mean, case.likelihood.normalized):
+        torch.testing.assert_close(ask(some, cells, part), ask(outputs, cells)[:, chosen])
+
+
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if LIKELIHOODS[name].normalised_over_features])
+def test_a_part_of_a_softmax_needs_the_normaliser_of_all(name: str) -> None:
+    case = make_case(name, "feature")
+    _, cells = case.rows(2)
+    some = tuple(output[:, :1] for output in case.outputs(2))
+    with pytest.raises(InputError, match=r"normaliser of all.*softmax_normaliser\(hidden, weight, bias\)"):
+        case.likelihood.normalized(some, cells, FeaturePart(torch.tensor([0])))
 
 
 @every_likelihood

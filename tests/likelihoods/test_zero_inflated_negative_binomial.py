@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from likelihood_cases import make_case, plain_statistics, repeat_cell
@@ -42,3 +44,23 @@ def test_normalized_is_the_share_before_dropout_and_dispersion_is_checked() -> N
     torch.testing.assert_close(case.likelihood.normalized((logits, dropout), case.cells), expected)
     with pytest.raises(InputError, match="feature-batch"):
         ZeroInflatedNegativeBinomial(case.statistics, "cell")
+
+
+def test_the_start_has_the_proportions_of_the_data_and_lacks_the_share_of_dropout() -> None:
+    case = make_case("zinb", "feature").double()
+    biases = case.likelihood.start_biases(case.statistics)
+    start = case.likelihood.mean(tuple(bias.double().expand(len(case.x), -1) for bias in biases), case.cells)
+    kept = 1.0 - 1.0 / (1.0 + math.exp(5.0))
+    assert 0.993 < kept < 0.994
+    torch.testing.assert_close(start.mean(0), kept * case.x.mean(0), rtol=1e-5, atol=1e-4)
+
+
+def test_no_biases_give_dropout_and_the_mean_of_the_data() -> None:
+    """Means before dropout add up to the depth, so means after it add up to less."""
+    case = make_case("zinb", "feature").double()
+    for shift in (-3.0, 0.0, 4.0):
+        logits, dropout = case.outputs(len(case.x))
+        outputs = (logits + shift, torch.full_like(dropout, -5.0))
+        found = case.likelihood.mean(outputs, case.cells).sum(1)
+        kept = 1.0 - 1.0 / (1.0 + math.exp(5.0))
+        torch.testing.assert_close(found, kept * case.cells.depth)

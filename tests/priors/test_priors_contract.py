@@ -133,8 +133,10 @@ def test_construction_is_reproducible_and_asking_draws_nothing(name):
 
 
 def test_no_components_are_refused_where_components_are_wanted(name):
-    if name == "standard_normal":
-        assert PRIORS[name](3, MODALITIES, HIDDEN, 0).n_components == 1
+    if not PRIORS[name].has_components:
+        infer.n_latent = 3
+        prior = PRIORS[name](3, MODALITIES, HIDDEN, 0)
+        assert prior.n_components == prior(infer).n_components == 1
         return
     with pytest.raises(InputError, match=rf"{name}.*at least 1, not 0.*n_components=50"):
         PRIORS[name](3, MODALITIES, HIDDEN, 0)

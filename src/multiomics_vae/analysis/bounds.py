@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiomics_vae.analysis.inference import infer
+from multiomics_vae.analysis.memory import memory_for
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.distributions import kl_gaussian
 from multiomics_vae.module import MultimodalModule
@@ -65,23 +66,24 @@ def evidence_bounds(
     log_likelihood = np.full((n, n_modalities), np.nan)
     kl, weighted = np.empty(n), np.empty(n)
     start = 0
-    for inferred in infer(module, data, cells, batch_size, given, seed):
-        minibatch, posterior = inferred.minibatch, inferred.fused.posterior
-        here = slice(start, start + minibatch.n_cells)
-        z = inferred.sample(n_samples)  # (S, B, K)
-        prior = module.prior_mixture()
-        log_ratio = (posterior.log_prob(z) - prior.log_prob(z)).double()  # (S, B)
-        log_weight = -log_ratio
-        for m, batch in enumerate(minibatch.modalities):
-            if len(batch.rows):
-                found = module.log_likelihood(m, batch, z, minibatch.covariates)
-                each = found.per_cell.double()  # (S, B_m)
-                log_likelihood[start + batch.rows.cpu().numpy(), m] = each.mean(0).cpu().numpy()
-                log_weight = log_weight.index_add(1, batch.rows, each)
-        if posterior.n_components == 1 and prior.n_components == 1:
-            kl[here] = kl_gaussian(posterior.gaussian, prior.gaussian).sum(-1).cpu().numpy()
-        else:
-            kl[here] = log_ratio.mean(0).cpu().numpy()
-        weighted[here] = (log_weight.logsumexp(0) - np.log(n_samples)).cpu().numpy()
-        start = here.stop
+    with memory_for(batch_size):
+        for inferred in infer(module, data, cells, batch_size, given, seed):
+            minibatch, posterior = inferred.minibatch, inferred.fused.posterior
+            here = slice(start, start + minibatch.n_cells)
+            z = inferred.sample(n_samples)  # (S, B, K)
+            prior = module.prior_mixture()
+            log_ratio = (posterior.log_prob(z) - prior.log_prob(z)).double()  # (S, B)
+            log_weight = -log_ratio
+            for m, batch in enumerate(minibatch.modalities):
+                if len(batch.rows):
+                    found = module.log_likelihood(m, batch, z, minibatch.covariates)
+                    each = found.per_cell.double()  # (S, B_m)
+                    log_likelihood[start + batch.rows.cpu().numpy(), m] = each.mean(0).cpu().numpy()
+                    log_weight = log_weight.index_add(1, batch.rows, each)
+            if posterior.n_components == 1 and prior.n_components == 1:
+                kl[here] = kl_gaussian(posterior.gaussian, prior.gaussian).sum(-1).cpu().numpy()
+            else:
+                kl[here] = log_ratio.mean(0).cpu().numpy()
+            weighted[here] = (log_weight.logsumexp(0) - np.log(n_samples)).cpu().numpy()
+            start = here.stop
     return Bounds(log_likelihood, kl, weighted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiomics_vae.analysis.inference import infer
+from multiomics_vae.analysis.memory import memory_for
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.module import MultimodalModule
 
@@ -47,14 +48,15 @@ def latent_table(
         entropy=np.empty(n, dtype=np.float32),
     )
     start = 0
-    for inferred in infer(module, data, cells, batch_size, given):
-        posterior = inferred.fused.posterior
-        here = slice(start, start + inferred.minibatch.n_cells)
-        table.mean[here] = posterior.mean.cpu().numpy()
-        table.variance[here] = posterior.variance.cpu().numpy()
-        table.weights[here] = inferred.fused.weights.T.cpu().numpy()
-        table.entropy[here] = posterior.entropy_bound().cpu().numpy()
-        start = here.stop
+    with memory_for(batch_size):
+        for inferred in infer(module, data, cells, batch_size, given):
+            posterior = inferred.fused.posterior
+            here = slice(start, start + inferred.minibatch.n_cells)
+            table.mean[here] = posterior.mean.cpu().numpy()
+            table.variance[here] = posterior.variance.cpu().numpy()
+            table.weights[here] = inferred.fused.weights.T.cpu().numpy()
+            table.entropy[here] = posterior.entropy_bound().cpu().numpy()
+            start = here.stop
     return table
 
 
@@ -68,5 +70,7 @@ def latent_samples(
     seed: int = 0,
 ) -> np.ndarray:
     """Draws from the latent posteriors: ``(S, N, K)``, float32."""
-    draws = [i.sample(n_samples).cpu().numpy() for i in infer(module, data, cells, batch_size, given, seed)]
+    with memory_for(batch_size):
+        minibatches = infer(module, data, cells, batch_size, given, seed)
+        draws = [inferred.sample(n_samples).cpu().numpy() for inferred in minibatches]
     return np.concatenate(draws, axis=1) if draws else np.empty((n_samples, 0, module.n_latent), np.float32)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from multiomics_vae.analysis.inference import infer
+from multiomics_vae.analysis.memory import memory_for
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.minibatch import Covariates
-from multiomics_vae.errors import InputError
-from multiomics_vae.likelihoods import CellContext
+from multiomics_vae.errors import DeviceError, InputError
+from multiomics_vae.kernels import softmax_normaliser
+from multiomics_vae.likelihoods import CellContext, FeaturePart
 from multiomics_vae.module import MultimodalModule
 
 
@@ -42,14 +45,25 @@ def normalized_values(
     library_size
         Multiplies a mean that is a share of a library.
     given
-        Positions of the modalities to condition on.
+        Positions of the modalities to condition on; None conditions on all that a cell has.
 
     Returns
     -------
     ndarray
         ``(N, G)``, float32.
+
+    Raises
+    ------
+    DeviceError
+        If memory runs out.
     """
-    result = np.empty((len(cells), len(features)), dtype=np.float32)
+    try:
+        result = np.empty((len(cells), len(features)), dtype=np.float32)
+    except MemoryError as error:
+        raise DeviceError(
+            f"{len(cells)} cells by {len(features)} features do not fit the memory. Ask for fewer (indices=, "
+            "features=), or write them to a file: model.write_normalized('denoised.h5ad', modality)"
+        ) from error
     start = 0
     for block in normalized_blocks(
         module, data, cells, batch_size, modality, features, batches, n_samples, library_size, given
@@ -70,25 +84,66 @@ def normalized_blocks(
     n_samples: int | None,
     library_size: float | None,
     given: tuple[int, ...] | None = None,
-) -> Iterator[np.ndarray]:
+) -> Generator[np.ndarray]:
     """`normalized_values` of one minibatch of cells after the other: ``(B, G)`` each."""
     likelihood = module.likelihoods[modality]
-    wanted = torch.from_numpy(features).to(next(module.parameters()).device)
-    for inferred in infer(module, data, cells, batch_size, given):
-        middle = inferred.fused.posterior.mean.unsqueeze(0)  # (1, B, K)
-        z = middle if n_samples is None else inferred.sample(n_samples)  # (S, B, K)
-        own = inferred.minibatch.covariates
-        views: list[Covariates] = [own] if batches is None else [own.with_batch(code) for code in batches]
-        total = torch.zeros(z.shape[1], len(wanted), device=z.device)
-        for view in views:
-            context = CellContext(z.new_ones(z.shape[1]), view.batch)
-            for draw in z:
-                outputs = module.decode(modality, draw, view)
-                total += likelihood.normalized(outputs, context)[:, wanted]
-        values = total / (len(views) * len(z))
-        if library_size is not None and likelihood.normalised_over_features:
-            values = values * library_size
-        yield values.cpu().numpy()
+    chosen = torch.from_numpy(features).to(next(module.parameters()).device)  # (G,)
+    wanted = chosen if len(chosen) < likelihood.n_features else None
+    with memory_for(batch_size):
+        for inferred in infer(module, data, cells, batch_size, given):
+            middle = inferred.fused.posterior.mean.unsqueeze(0)  # (1, B, K)
+            z = middle if n_samples is None else inferred.sample(n_samples)  # (S, B, K)
+            own = inferred.minibatch.covariates
+            views: list[Covariates] = [own] if batches is None else [own.with_batch(code) for code in batches]
+            total = z.new_zeros(z.shape[1], likelihood.n_features if wanted is None else len(wanted))
+            for view in views:
+                context = CellContext(z.new_ones(z.shape[1]), view.batch)
+                for draw in z:
+                    total += decoded_features(module, modality, draw, view, context, wanted)
+            values = (total if wanted is not None else total[:, chosen]) / (len(views) * len(z))  # (B, G)
+            if library_size is not None and likelihood.normalised_over_features:
+                values = values * library_size
+            yield values.cpu().numpy()
+
+
+def decoded_features(
+    module: MultimodalModule,
+    modality: int,
+    z: Tensor,
+    covariates: Covariates,
+    cells: CellContext,
+    features: Tensor | None,
+) -> Tensor:
+    """Normalised values of some features, which are chosen before the last product.
+
+    A softmax over features still needs the logits of all, but never at once.
+
+    Parameters
+    ----------
+    module, modality
+        The model, and the position of the modality.
+    z
+        ``(B, K)``.
+    covariates, cells
+        Of the B cells.
+    features
+        Positions, ``(G,)``; None for all.
+
+    Returns
+    -------
+    Tensor
+        ``(B, G)``.
+    """
+    likelihood, decoder = module.likelihoods[modality], module.parts[modality].decoder
+    hidden = decoder.last_hidden(z, module.covariates(covariates))  # (B, H)
+    if features is None:
+        return likelihood.normalized(decoder.read_out(hidden), cells)  # (B, F)
+    normaliser = None
+    if likelihood.normalised_over_features:
+        layer = decoder.last_layers[0]
+        normaliser = softmax_normaliser(hidden, layer.weight, layer.bias)
+    outputs = decoder.read_out(hidden, likelihood.output_columns(features))
+    return likelihood.normalized(outputs, cells, FeaturePart(features, normaliser))
 
 
 def check_library_size(library_size: float) -> None:

@@ -174,9 +174,12 @@ def _make_folder(folder: Path) -> None:
 
 def _write(mdata: MuData, path: Path) -> None:
     """Write under another name and rename, so that a file of this name is always whole."""
+    import mudata
+
     unfinished = path.with_name(f".unfinished-{path.name}")
     try:
-        mdata.write_h5mu(unfinished)
+        with mudata.set_options(pull_on_update=False):
+            mdata.write_h5mu(unfinished)
         unfinished.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}. Name another folder: --out run/") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multiomics_vae.data.checks import check_known
+from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import InputError
 from multiomics_vae.likelihoods import LIKELIHOODS
 
@@ -46,6 +47,20 @@ class SetupOptions:
     continuous_covariate_keys: Sequence[str] = ()
     size_factor_key: str | None = None
     modalities: Sequence[str] | None = None
+
+
+def options_of(schema: Schema) -> SetupOptions:
+    """The arguments of ``setup_mudata`` that say what a schema holds, with nothing left to infer."""
+    return SetupOptions(
+        likelihoods={m.name: m.likelihood for m in schema.modalities},
+        layers={m.name: m.layer for m in schema.modalities},
+        coverage_layers={m.name: m.coverage_layer for m in schema.modalities if m.coverage_layer is not None},
+        batch_key=None if schema.batch is None else schema.batch.key,
+        categorical_covariate_keys=tuple(covariate.key for covariate in schema.categorical),
+        continuous_covariate_keys=tuple(covariate.key for covariate in schema.continuous),
+        size_factor_key=schema.size_factor_key,
+        modalities=schema.modality_names,
+    )
 
 
 def check_options(mdata: Any, options: SetupOptions) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pandas as pd
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.schema import ModalitySchema, Schema
 from multiomics_vae.errors import InputError, did_you_mean
+from multiomics_vae.likelihoods import LIKELIHOODS
 
 CellSelection = Sequence[int] | Sequence[bool] | Sequence[str] | np.ndarray | None
 
@@ -63,17 +64,35 @@ def select_modality(schema: Schema, name: str) -> tuple[int, ModalitySchema]:
     return position, schema.modalities[position]
 
 
-def select_modalities(schema: Schema, names: Iterable[str] | None) -> tuple[int, ...] | None:
-    """Positions of some modalities; None stays None, which means all that a cell has."""
+def only_modality(schema: Schema, transform: str, kind: str) -> str:
+    """Name of the only modality whose kind of data asks for an input transform.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+    """
+    names = [m.name for m in schema.modalities if LIKELIHOODS[m.likelihood].default_transform == transform]
+    if len(names) == 1:
+        return names[0]
+    found = f"There are {len(names)} modalities of {kind} ({names})" if names else f"There is no {kind}"
+    example = (names or list(schema.modality_names))[0]
+    raise InputError(f"{found}. Say which modality you mean: model.get_normalized({example!r})")
+
+
+def select_modalities(
+    schema: Schema, names: Iterable[str] | None, argument: str = "modalities"
+) -> tuple[int, ...] | None:
+    """Positions of the modalities that ``argument`` names; None stays None, all that a cell has."""
     if names is None:
         return None
     if isinstance(names, str):
-        raise InputError(f"modalities must be a list: modalities=[{names!r}]")
+        raise InputError(f"{argument} must be a list: {argument}=[{names!r}]")
     chosen = tuple(sorted({select_modality(schema, name)[0] for name in names}))
     if not chosen:
         raise InputError(
-            f"modalities is empty; without evidence every cell is the prior. "
-            f"Name some: modalities=[{schema.modality_names[0]!r}]"
+            f"{argument} is empty; without evidence every cell is the prior. "
+            f"Name some: {argument}=[{schema.modality_names[0]!r}]"
         )
     return chosen
 

@@ -14,6 +14,7 @@ from multiomics_vae.kernels.fused import LogLikelihood, chunk_rows, fused_log_li
 from multiomics_vae.kernels.negative_binomial import NegativeBinomialKernel, negative_binomial_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.poisson import PoissonKernel, poisson_log_likelihood
+from multiomics_vae.kernels.softmax_normaliser import SoftmaxNormaliser, softmax_normaliser
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "NegativeBinomialKernel",
     "NonzeroTerms",
     "PoissonKernel",
+    "SoftmaxNormaliser",
     "SparseRows",
     "ZeroTotals",
     "bernoulli_log_likelihood",
@@ -33,4 +35,5 @@ __all__ = [
     "fused_log_likelihood",
     "negative_binomial_log_likelihood",
     "poisson_log_likelihood",
+    "softmax_normaliser",
 ]

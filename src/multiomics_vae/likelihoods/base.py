@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.kernels import ElementwiseKernel
+from multiomics_vae.likelihoods.feature_part import FeaturePart
 
 Support = Literal["counts", "binary", "real", "codes", "fractions"]
 
@@ -151,7 +152,8 @@ class Likelihood(nn.Module, ABC):
     dispersions
         Allowed values of ``dispersion``; ``("feature",)`` where there is no choice.
     normalised_over_features
-        True if the mean needs every feature's output (a softmax over features).
+        True if the mean needs every feature's output: depth times a softmax of the first output over
+        features.
 
     Parameters
     ----------
@@ -197,9 +199,18 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
         """Log probability of every entry of ``x``, ``(B, F)``; ``outputs`` are ``(B, width)`` each."""
 
+    def output_columns(self, features: Tensor) -> Tensor:
+        """Columns of every output that some features need, from positions ``(G,)``; by default theirs."""
+        return features
+
     @abstractmethod
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        """E[x | outputs, cell], ``(B, F)``; for codes, the most probable code."""
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        """E[x | outputs, cell], ``(B, F)``; for codes, the most probable code.
+
+        With a ``part``, ``outputs`` are those of `output_columns` only, and so is the mean, ``(B, G)``.
+        """
 
     @abstractmethod
     def sample(
@@ -214,9 +225,14 @@ class Likelihood(nn.Module, ABC):
         """
         return None
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        """The mean with the cell's depth taken out, ``(B, F)``; by default the mean itself."""
-        return self.mean(outputs, cells)
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        """The mean with the cell's depth taken out, ``(B, F)``; by default the mean itself.
+
+        With a ``part``, of its features only, as in `mean`.
+        """
+        return self.mean(outputs, cells, part)
 
     def log_prior(self) -> Tensor | None:
         """Log prior density of the feature parameters, a scalar; None where they have none."""

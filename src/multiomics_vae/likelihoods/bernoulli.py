@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from multiomics_vae.kernels import BernoulliKernel
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, FusedTerms, Likelihood, Support
+from multiomics_vae.likelihoods.feature_part import FeaturePart
 
 LOWEST_FRACTION = 1e-5
 
@@ -63,7 +64,9 @@ class Bernoulli(Likelihood):
     def fused_terms(self, cells: CellContext) -> FusedTerms:
         return FusedTerms(BernoulliKernel(), offset=self.depth_logits(cells).squeeze(-1))
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         return torch.sigmoid(outputs[0] + self.depth_logits(cells))
 
     def sample(
@@ -71,6 +74,8 @@ class Bernoulli(Likelihood):
     ) -> Tensor:
         return torch.bernoulli(self.mean(outputs, cells), generator=generator)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Probability of being open in a cell of average log depth, σ(outputs[0]): ``(B, F)``."""
         return torch.sigmoid(outputs[0])

@@ -17,6 +17,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     take_entries,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of
 
 LOWEST_FRACTION = 1e-3
 START_CONCENTRATION = 10.0
@@ -90,8 +91,10 @@ class BetaBinomial(Likelihood):
         )  # (n,)
         return value.new_zeros(x.numel()).scatter(0, covered, value).view(x.shape)  # (B, F)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        return self.coverage_of(cells) * torch.sigmoid(outputs[0])  # (B, F)
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        return columns_of(self.coverage_of(cells), part) * torch.sigmoid(outputs[0])  # (B, F)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
@@ -103,7 +106,9 @@ class BetaBinomial(Likelihood):
         fraction = torch.sigmoid(log_alpha - log_beta)  # (B, F)
         return torch.binomial(coverage.to(fraction.dtype), fraction, generator=generator)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Mean methylated fraction, σ(outputs[0]), whatever the coverage: ``(B, F)``."""
         return torch.sigmoid(outputs[0])
 

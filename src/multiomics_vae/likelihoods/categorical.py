@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from multiomics_vae.errors import InputError
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
+from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of
 
 LOWEST_FREQUENCY = 1e-6
 
@@ -60,11 +61,16 @@ class Categorical(Likelihood):
             return (torch.zeros(self.output_widths),)
         return (frequency.clamp(min=LOWEST_FREQUENCY).log().flatten(),)
 
-    def category_log_probs(self, outputs: tuple[Tensor, ...]) -> Tensor:
+    def output_columns(self, features: Tensor) -> Tensor:
+        first = features.unsqueeze(1) * self.largest  # (G, 1)
+        return (first + torch.arange(self.largest, device=features.device)).flatten()  # (G · C,)
+
+    def category_log_probs(self, outputs: tuple[Tensor, ...], part: FeaturePart | None = None) -> Tensor:
         """Log probability of every category, -inf for impossible ones: ``(B, F, C)``."""
-        logits = outputs[0].view(-1, self.n_features, self.largest)  # (B, F, C)
+        n_categories = columns_of(self.n_categories, part)  # (F,)
+        logits = outputs[0].view(len(outputs[0]), len(n_categories), self.largest)  # (B, F, C)
         code = torch.arange(self.largest, device=logits.device)  # (C,)
-        impossible = code >= self.n_categories.unsqueeze(-1)  # (F, C)
+        impossible = code >= n_categories.unsqueeze(-1)  # (F, C)
         return functional.log_softmax(logits.masked_fill(impossible, -torch.inf), dim=-1)
 
     def log_prob(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
@@ -80,9 +86,11 @@ class Categorical(Likelihood):
             )
         return self.category_log_probs(outputs).gather(-1, codes.unsqueeze(-1)).squeeze(-1)  # (B, F)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """The most probable code of each feature, ``(B, F)``."""
-        return self.category_log_probs(outputs).argmax(-1).to(outputs[0].dtype)
+        return self.category_log_probs(outputs, part).argmax(-1).to(outputs[0].dtype)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None

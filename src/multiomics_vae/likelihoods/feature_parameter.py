@@ -28,6 +28,10 @@ class FeatureParameter(nn.Module):
         table = start.expand(n_rows, start.shape[-1]).to(torch.get_default_dtype())  # (n_rows, F)
         self.table = nn.Parameter(table.clone())
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Look up the values of cells with batch codes ``(B,)``: ``(B, F)``, or ``(1, F)`` if shared."""
-        return self.table if self.table.shape[0] == 1 else self.table[batch]
+    def forward(self, batch: Tensor, features: Tensor | None = None) -> Tensor:
+        """Look up the values of cells with batch codes ``(B,)``: ``(B, F)``, or ``(1, F)`` if shared.
+
+        With ``features``, positions ``(G,)``, of these only.
+        """
+        table = self.table if features is None else self.table[:, features]
+        return table if len(table) == 1 else table[batch]

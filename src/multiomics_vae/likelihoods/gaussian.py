@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOWEST_SHARE = 1e-4
@@ -82,8 +83,12 @@ class GaussianValues(Likelihood):
         squared = ((x - self.mean(outputs, cells)) * (-0.5 * log_variance).exp()).square()  # (B, F)
         return -0.5 * (squared + (log_variance + LOG_2PI))
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        return self.location + (0.5 * self.log_data_variance).exp() * outputs[0]  # (B, F)
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        one_scale = len(self.log_data_variance) == 1
+        log_variance = self.log_data_variance if one_scale else columns_of(self.log_data_variance, part)
+        return columns_of(self.location, part) + (0.5 * log_variance).exp() * outputs[0]  # (B, F)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from multiomics_vae.kernels import NegativeBinomialKernel
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, FusedTerms, Likelihood, Support
@@ -19,6 +18,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     start_log_frequency,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
 
 
 class NegativeBinomial(Likelihood):
@@ -68,8 +68,10 @@ class NegativeBinomial(Likelihood):
         log_dispersion = self.log_dispersion.table.clamp(*LOG_DISPERSION_RANGE)
         return FusedTerms(NegativeBinomialKernel(), cells.depth, None, log_dispersion, cells.batch)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        return self.normalized(outputs, cells) * cells.depth.unsqueeze(-1)  # (B, F)
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        return self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)  # (B, F)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
@@ -77,6 +79,8 @@ class NegativeBinomial(Likelihood):
         log_mean = log_mean_counts(outputs[0], cells.depth)  # (B, F)
         return negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Share of each feature in the cell's library, softmax(outputs[0]): ``(B, F)``, rows sum to 1."""
-        return functional.softmax(outputs[0], dim=-1)
+        return softmax_shares(outputs[0], part)

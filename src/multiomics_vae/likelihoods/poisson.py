@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from multiomics_vae.kernels import PoissonKernel
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, FusedTerms, Likelihood, Support
@@ -16,6 +15,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     start_log_frequency,
     take_entries,
 )
+from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
 
 
 class Poisson(Likelihood):
@@ -60,14 +60,18 @@ class Poisson(Likelihood):
     def fused_terms(self, cells: CellContext) -> FusedTerms:
         return FusedTerms(PoissonKernel(), cells.depth)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        return self.normalized(outputs, cells) * cells.depth.unsqueeze(-1)  # (B, F)
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        return self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)  # (B, F)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
     ) -> Tensor:
         return torch.poisson(self.mean(outputs, cells), generator=generator)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Share of each feature in the cell's fragments, softmax(outputs[0]): ``(B, F)``."""
-        return functional.softmax(outputs[0], dim=-1)
+        return softmax_shares(outputs[0], part)

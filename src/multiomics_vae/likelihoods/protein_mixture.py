@@ -16,6 +16,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     start_log_dispersion,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOWEST_BACKGROUND = 1e-3
@@ -92,9 +93,12 @@ class ProteinMixture(Likelihood):
         logit = math.log(START_BACKGROUND_PROBABILITY / (1.0 - START_BACKGROUND_PROBABILITY))
         return (log_increase, torch.full_like(log_increase, logit))
 
-    def log_levels(self, outputs: tuple[Tensor, ...], cells: CellContext) -> tuple[Tensor, Tensor]:
+    def log_levels(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logs of the background mean and of the foreground mean, ``(B, F)`` each."""
-        log_background = self.log_background(cells.batch).expand_as(outputs[0])  # (B, F)
+        background = self.log_background(cells.batch, None if part is None else part.features)
+        log_background = background.expand_as(outputs[0])  # (B, F)
         return log_background, log_background + functional.softplus(outputs[0])  # log(1 + eᵒ) = softplus(o)
 
     def log_prob(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
@@ -105,8 +109,10 @@ class ProteinMixture(Likelihood):
         # log[σ(l) p + σ(−l) q] = log[eˡ p + q] − softplus(l)
         return torch.logaddexp(outputs[1] + background, foreground) - functional.softplus(outputs[1])
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
-        log_background, log_foreground = self.log_levels(outputs, cells)  # (B, F)
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        log_background, log_foreground = self.log_levels(outputs, cells, part)  # (B, F)
         is_background = torch.sigmoid(outputs[1])  # (B, F)
         return is_background * log_background.exp() + (1.0 - is_background) * log_foreground.exp()
 
@@ -118,9 +124,11 @@ class ProteinMixture(Likelihood):
         log_mean = torch.where(is_background > 0, log_background, log_foreground)
         return negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Foreground part of the mean, (1 − π) f: protein level without background, ``(B, F)``."""
-        log_foreground = self.log_levels(outputs, cells)[1]  # (B, F)
+        log_foreground = self.log_levels(outputs, cells, part)[1]  # (B, F)
         return torch.sigmoid(-outputs[1]) * log_foreground.exp()
 
     def log_prior(self) -> Tensor | None:

@@ -17,6 +17,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     start_log_frequency,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
+from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
 
 START_DROPOUT_LOGIT = -5.0
 
@@ -27,10 +28,15 @@ class ZeroInflatedNegativeBinomial(Likelihood):
     log p(0) = log(π + (1 − π) NB(0)) and log p(x) = log(1 − π) + log NB(x), both from the logit of π
     (scVI, Lopez et al. 2018). Dropout starts rare, π = 0.7 %; θ starts as in the negative binomial.
 
+    The means before dropout add up to the depth, so those after it add up to a share 1 − π of it, whatever
+    the biases: with the library size as depth no start has both π > 0 and the data's mean (1 − π) μ. The
+    start has the data's proportions, and means 0.7 % below the data's. A rarer dropout would be
+    nearer, but its gradient shrinks with π, and it would hardly be learned.
+
     Parameters
     ----------
     statistics
-        Of the training cells: ``mean`` and ``variance`` start θ, ``mean_frequency`` the biases.
+        Of the training cells: ``overdispersion`` starts θ, ``mean_frequency`` the biases.
     dispersion
         ``"feature"``: one θ a feature; ``"feature-batch"``: one a feature and batch.
 
@@ -72,9 +78,11 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         either = torch.where(x > 0, counted, torch.logaddexp(dropout, counted))  # (B, F)
         return either - functional.softplus(dropout)
 
-    def mean(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def mean(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         kept = torch.sigmoid(-outputs[1])  # (B, F)
-        return kept * self.normalized(outputs, cells) * cells.depth.unsqueeze(-1)
+        return kept * self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)
 
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
@@ -83,6 +91,8 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         counts = negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
         return counts * torch.bernoulli(torch.sigmoid(-outputs[1]), generator=generator)  # (B, F)
 
-    def normalized(self, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+    def normalized(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
         """Share of each feature before dropout, softmax(outputs[0]): ``(B, F)``, rows sum to 1."""
-        return functional.softmax(outputs[0], dim=-1)
+        return softmax_shares(outputs[0], part)

@@ -81,7 +81,10 @@ class Decoder(nn.Module):
         tuple of Tensor
             One tensor ``(B, width)`` for each output.
         """
-        hidden = self.last_hidden(z, covariates)  # (B, H)
+        return self.read_out(self.last_hidden(z, covariates), features)
+
+    def read_out(self, hidden: Tensor, features: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Outputs from what the last layer reads, ``(B, H)``; ``features`` as in `forward`."""
         if features is None:
             return tuple(layer(hidden) for layer in self.last_layers)  # (B, width) each
         return tuple(

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from multiomics_vae.distributions import Gaussian, GaussianMixture
-from multiomics_vae.errors import InputError
 from multiomics_vae.priors.base import InferFromFeatures, Prior
 
 START_VARIANCE = 0.5
@@ -47,11 +46,6 @@ class GaussianMixturePrior(Prior):
 
     def __init__(self, n_latent: int, n_modalities: int, n_hidden: int, n_components: int) -> None:
         super().__init__(n_latent, n_modalities, n_hidden, n_components)
-        if n_components < 1:
-            raise InputError(
-                f"The prior 'gaussian_mixture' needs n_components of at least 1, not {n_components}. "
-                "Write n_components=50, or prior='standard_normal' for none."
-            )
         spread = math.sqrt(1.0 - START_VARIANCE) * torch.randn(n_components, n_latent)  # (C, K)
         self.logits = nn.Parameter(torch.zeros(n_components))  # (C,)
         self.means = nn.Parameter(spread - spread.mean(0))  # (C, K)

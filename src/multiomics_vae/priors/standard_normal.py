@@ -29,10 +29,11 @@ class StandardNormal(Prior):
     """
 
     name: ClassVar[str] = "standard_normal"
+    has_components = False
     origin: Tensor
 
     def __init__(self, n_latent: int, n_modalities: int, n_hidden: int, n_components: int) -> None:
-        super().__init__(n_latent, n_modalities, n_hidden, n_components=1)
+        super().__init__(n_latent, n_modalities, n_hidden, n_components)
         self.register_buffer("origin", torch.zeros(1, 1, n_latent), persistent=False)  # (1, 1, K)
 
     def forward(self, infer: InferFromFeatures) -> GaussianMixture:

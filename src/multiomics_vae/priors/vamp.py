@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from multiomics_vae.distributions import Gaussian, GaussianMixture
-from multiomics_vae.errors import InputError
 from multiomics_vae.priors.base import InferFromFeatures, Prior
 
 
@@ -48,11 +47,6 @@ class VampPrior(Prior):
 
     def __init__(self, n_latent: int, n_modalities: int, n_hidden: int, n_components: int) -> None:
         super().__init__(n_latent, n_modalities, n_hidden, n_components)
-        if n_components < 1:
-            raise InputError(
-                f"The prior 'vamp' needs n_components of at least 1, not {n_components}. "
-                "Write n_components=50, or prior='standard_normal' for none."
-            )
         self.pseudo_features = nn.Parameter(torch.randn(n_modalities, n_components, n_hidden))  # (M, C, H)
 
     def forward(self, infer: InferFromFeatures) -> GaussianMixture:

@@ -17,7 +17,7 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
-from multiomics_vae.errors import DeviceError
+from multiomics_vae.errors import DeviceError, is_out_of_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective
 from multiomics_vae.training.balance import GradientBalance
@@ -123,8 +123,8 @@ def fit(
                 raise
             interrupted = True
             plan.keep_unfinished()
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise DeviceError(_out_of_memory(config.batch_size)) from error
         finally:
@@ -167,12 +167,6 @@ def _plan(
     )
     names = data.schema.modality_names
     return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # Only CUDA has a class of its own for this.
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _out_of_memory(batch_size: int) -> str:
