@@ -68,3 +68,13 @@ def test_fixed_parameters_and_buffers_are_left_alone() -> None:
     assert len(average.average) == 1
     average.swap()
     assert module.weight.requires_grad
+
+
+def test_the_average_follows_the_weights_to_another_device() -> None:
+    module = torch.nn.Linear(2, 1)
+    average = WeightAverage(module, decay=0.5)
+    average.parameters = [parameter.to("meta") for parameter in module.parameters()]
+    average.follow()
+    assert {tensor.device.type for tensor in average.average} == {"meta"}
+    average.update()
+    assert average.n_updates == 1

@@ -34,6 +34,13 @@ class WeightAverage:
         self.average: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
         self.in_use = False
 
+    def follow(self) -> None:
+        """Move the average to where the weights are now: a trainer moves them to its device."""
+        self.average = [
+            average.to(parameter.device)
+            for average, parameter in zip(self.average, self.parameters, strict=True)
+        ]
+
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of this step in."""

@@ -250,7 +250,8 @@ class TrainingPlan(pl.LightningModule):
         self.average.restore(state.under("average"), progress.n_averaged)
 
     def on_train_start(self) -> None:
-        # Only now is it known on which device training goes on.
+        # Only now are the weights on the device that trains.
+        self.average.follow()
         if self._resumed is not None:
             self._noise().set_state(self._resumed.tensors["noise/objective"])
             restore_dropout(self._resumed.tensors[f"dropout/{self.process.rank}"], self.device)
