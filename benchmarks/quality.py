@@ -60,7 +60,7 @@ def main() -> None:
     text = "\n\n".join([f"`{command_line()}`", image, table(peer, compared)])
     write_between_markers("quality", text, arguments.results)
     arguments.figure.parent.mkdir(parents=True, exist_ok=True)
-    draw(arguments.figure, peer, groups)
+    draw(arguments.figure, peer, [(text.replace(",", ""), runs) for text, runs in groups])
     print(f"{arguments.figure} and the tables in {arguments.results}")
 
 

@@ -18,6 +18,7 @@ from quality_curves import (
     HELD_OUT_ACCURACY,
     HELD_OUT_NMI,
     PEAKS_FROM_RNA,
+    Moment,
     Score,
     best,
     first_reaching,
@@ -31,7 +32,7 @@ GREY = "0.45"
 
 
 def draw(path: Path, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]]) -> None:
-    """Three panels, score over CPU seconds; every seed a thin line, named at its method's first panel.
+    """Three panels, score over CPU seconds; every seed a thin line, every method named at its lines.
 
     Parameters
     ----------
@@ -52,45 +53,47 @@ def draw(path: Path, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]
 
 
 def _panel(ax: Axes, score: Score, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]]) -> None:
-    methods = [("MULTIVI", [peer]), *groups]
-    for (name, runs), colour, marker in zip(methods, colours(len(methods)), MARKERS, strict=False):
-        for i, run in enumerate(runs):
-            moments = trajectory(run, score)
-            ax.plot(
-                [m.cpu_seconds for m in moments],
-                [m.value for m in moments],
-                color=colour,
-                marker=marker,
-                markersize=2.5,
-                linewidth=0.8,
-                label=name if i == 0 else None,
-            )
-    target = best(trajectory(peer, score))
-    _arrow(ax, score, target.value, target.cpu_seconds, groups)
+    *ours, theirs = colours(len(groups) + 1)
+    for i, ((name, runs), colour) in enumerate(zip(groups, ours, strict=True)):
+        for run in runs:
+            moments = _line(ax, trajectory(run, score), colour, MARKERS[i])
+        highest = max(trajectory(run, score)[-1].value for run in runs)
+        _label(ax, name, (moments[-1].cpu_seconds, highest), (8, 4 - 12 * i), colour, "left")
+    moments = _line(ax, trajectory(peer, score), theirs, MARKERS[len(groups)])
+    middle = moments[len(moments) // 2]
+    _label(ax, "MULTIVI", (middle.cpu_seconds, middle.value), (-8, 2), theirs, "right")
+    _arrow(
+        ax,
+        best(moments),
+        [first_reaching(trajectory(r, score), best(moments).value) for _, runs in groups for r in runs],
+    )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set(title=score.name, xlabel="CPU seconds of training")
 
 
-def _arrow(
-    ax: Axes, score: Score, value: float, seconds: float, groups: Sequence[tuple[str, Sequence[Record]]]
+def _line(ax: Axes, moments: Sequence[Moment], colour: str, marker: str) -> Sequence[Moment]:
+    x, y = [m.cpu_seconds for m in moments], [m.value for m in moments]
+    ax.plot(x, y, color=colour, marker=marker, markersize=2.5, linewidth=0.8)
+    return moments
+
+
+def _label(
+    ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], colour: str, align: str
 ) -> None:
+    ax.annotate(text, at, offset, textcoords="offset points", color=colour, ha=align, fontsize=10)
+
+
+def _arrow(ax: Axes, target: Moment, reached: Sequence[Moment | None]) -> None:
     """From the peer's best moment to the slowest of our runs that had reached its value."""
-    reached = [first_reaching(trajectory(run, score), value) for _, runs in groups for run in runs]
-    ax.axhline(value, color=GREY, linewidth=0.6, linestyle=":")
+    ax.axhline(target.value, color=GREY, linewidth=0.6, linestyle=":")
     found = [moment.cpu_seconds for moment in reached if moment is not None]
-    if len(found) < len(reached) or not found:
-        ax.annotate("never reached by all", (seconds, value), color=GREY)
+    if len(found) < len(reached):
+        text = f"reached by {len(found)} of {len(reached)} runs"
+        _label(ax, text, (target.cpu_seconds, target.value), (0, 4), GREY, "right")
         return
-    slowest = max(found)
-    ax.annotate("", (slowest, value), (seconds, value), arrowprops={"arrowstyle": "->", "color": GREY})
-    middle = (slowest * seconds) ** 0.5
-    ax.annotate(
-        f"{seconds / slowest:.0f} times sooner",
-        (middle, value),
-        (0, 4),
-        textcoords="offset points",
-        ha="center",
-        color=GREY,
-        fontsize=9,
-    )
+    slowest, start = max(found), (target.cpu_seconds, target.value)
+    ax.annotate("", (slowest, target.value), start, arrowprops={"arrowstyle": "->", "color": GREY})
+    middle = (slowest * target.cpu_seconds) ** 0.5
+    text = f"every run at least {int(target.cpu_seconds / slowest)} times sooner"
+    _label(ax, text, (middle, target.value), (0, -13), GREY, "center")

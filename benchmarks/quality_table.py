@@ -26,7 +26,7 @@ def table(peer: Record, groups: Sequence[tuple[str, Sequence[Record], Sequence[C
 
 def _clocks(peer: Record, ours: Sequence[Record]) -> str:
     """What the seconds mean, and why the peer stopped."""
-    threads = ", ".join(str(n) for n in sorted({r.threads for r in [peer, *ours]}))
+    threads = " or ".join(str(n) for n in sorted({r.threads for r in [peer, *ours]}))
     clock = {"cpu": "CPU time", "wall": "wall-clock time"}[peer.cap_clock]
     why = (
         f"the cap of {peer.cap_seconds / 60:g} minutes of {clock}; it had not finished"
@@ -35,8 +35,8 @@ def _clocks(peer: Record, ours: Sequence[Record]) -> str:
     )
     versions = ", ".join(sorted({v for r in [peer, *ours] for v in r.versions}))
     return (
-        f"Seconds of training, {threads} thread(s), scoring not counted; MULTIVI's begin at its first step, "
-        f"ours at the raw counts. MULTIVI, seed {peer.seed}, was stopped after {peer.epochs} epochs "
+        f"Seconds of training (CPU threads: {threads}), scoring not counted; MULTIVI's begin at its first "
+        f"step, ours at the raw counts. MULTIVI, seed {peer.seed}, was stopped after {peer.epochs} epochs "
         f"({peer.cpu_seconds:.0f} CPU s, {peer.wall_seconds:.0f} s of wall clock) by: {why}. "
         f"Versions: {versions}."
     )
