@@ -54,34 +54,34 @@ def draw(path: Path, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]
 
 def _panel(ax: Axes, score: Score, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]]) -> None:
     *ours, theirs = colours(len(groups) + 1)
+    starts = [trajectory(run, score)[0] for _, runs in groups for run in runs]
+    corner = min(m.cpu_seconds for m in starts), min(m.value for m in starts)
     for i, ((name, runs), colour) in enumerate(zip(groups, ours, strict=True)):
         for run in runs:
-            moments = _line(ax, trajectory(run, score), colour, MARKERS[i])
-        highest = max(trajectory(run, score)[-1].value for run in runs)
-        _label(ax, name, (moments[-1].cpu_seconds, highest), (8, 4 - 12 * i), colour, "left")
-    moments = _line(ax, trajectory(peer, score), theirs, MARKERS[len(groups)])
-    middle = moments[len(moments) // 2]
+            _line(ax, trajectory(run, score), colour, MARKERS[i])
+        _label(ax, name, corner, (-2, -18 - 12 * i), colour, "left")
+    curve = trajectory(peer, score)
+    _line(ax, curve, theirs, MARKERS[len(groups)])
+    middle = curve[len(curve) // 2]
     _label(ax, "MULTIVI", (middle.cpu_seconds, middle.value), (-8, 2), theirs, "right")
+    target = best(curve)
     _arrow(
-        ax,
-        best(moments),
-        [first_reaching(trajectory(r, score), best(moments).value) for _, runs in groups for r in runs],
+        ax, target, [first_reaching(trajectory(r, score), target.value) for _, runs in groups for r in runs]
     )
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set(title=score.name, xlabel="CPU seconds of training")
 
 
-def _line(ax: Axes, moments: Sequence[Moment], colour: str, marker: str) -> Sequence[Moment]:
+def _line(ax: Axes, moments: Sequence[Moment], colour: str, marker: str) -> None:
     x, y = [m.cpu_seconds for m in moments], [m.value for m in moments]
     ax.plot(x, y, color=colour, marker=marker, markersize=2.5, linewidth=0.8)
-    return moments
 
 
 def _label(
     ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], colour: str, align: str
 ) -> None:
-    ax.annotate(text, at, offset, textcoords="offset points", color=colour, ha=align, fontsize=10)
+    ax.annotate(text, at, offset, textcoords="offset points", color=colour, ha=align, fontsize=9)
 
 
 def _arrow(ax: Axes, target: Moment, reached: Sequence[Moment | None]) -> None:
@@ -94,6 +94,5 @@ def _arrow(ax: Axes, target: Moment, reached: Sequence[Moment | None]) -> None:
         return
     slowest, start = max(found), (target.cpu_seconds, target.value)
     ax.annotate("", (slowest, target.value), start, arrowprops={"arrowstyle": "->", "color": GREY})
-    middle = (slowest * target.cpu_seconds) ** 0.5
-    text = f"every run at least {int(target.cpu_seconds / slowest)} times sooner"
-    _label(ax, text, (middle, target.value), (0, -13), GREY, "center")
+    text = f"at least {int(target.cpu_seconds / slowest)} times sooner"
+    _label(ax, text, (slowest, target.value), (8, -12), GREY, "left")
