@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import lightning.pytorch as pl
+import mudata as md
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
 
 import marginal
 from baselines import binarised
-from records import EmbeddingRun, HeldOutLikelihood, Stopwatch, Task
+from curves import curve_point
+from records import CurvePoint, EmbeddingRun, HeldOutLikelihood, Stopwatch, Task
+
+if TYPE_CHECKING:
+    from multiomics_vae import MultiVAE
+
+EVERY_EPOCH_UNTIL = 12
+CURVE_EVERY_EPOCHS = 3  # from then on
+
+
+class Curve(pl.Callback):
+    """Scores the averaged weights after an epoch, with the clock stopped meanwhile."""
+
+    def __init__(self, model: MultiVAE, task: Task, held_out: md.MuData, clock: Stopwatch) -> None:
+        self.model, self.task, self.held_out, self.clock = model, task, held_out, clock
+        self.points: list[CurvePoint] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch <= EVERY_EPOCH_UNTIL or epoch % CURVE_EVERY_EPOCHS == 0:
+            self.score(epoch)
+
+    def score(self, epoch: int) -> None:
+        """Add a point for the weights that are in place."""
+        with self.clock:
+            wall, cpu = self.clock.wall_seconds, self.clock.cpu_seconds
+            Z = self.model.get_latent_representation(self.task.mdata)  # (N, K)
+            peaks = _peaks_from_rna(self.model, self.held_out)
+            self.points.append(curve_point(self.task, epoch, wall, cpu, Z, peaks))
+
+
+def _peaks_from_rna(model: MultiVAE, cells: md.MuData) -> NDArray[np.float32]:
+    """Decode the mean of q(z | RNA) at the average depth; one batch, so its code is 0. ``(n, F)``."""
+    from multiomics_vae.data.minibatch import Covariates
+    from multiomics_vae.likelihoods import CellContext
+
+    z = torch.from_numpy(model.get_latent_representation(cells, modalities=["rna"]))  # (n, K)
+    batch = torch.zeros(len(z), dtype=torch.int64)
+    covariates = Covariates(batch, batch.new_empty(len(z), 0), z.new_empty(len(z), 0))
+    atac = model.schema.modality_names.index("atac")
+    with torch.inference_mode():
+        outputs = model.module.decode(atac, z, covariates)
+        peaks = model.module.likelihoods[atac].normalized(outputs, CellContext(z.new_ones(len(z)), batch))
+    return peaks.numpy()
 
 
 def product(task: Task) -> EmbeddingRun:
@@ -30,8 +79,10 @@ def _multivae(task: Task, fusion: str) -> EmbeddingRun:
     clock = Stopwatch()
     MultiVAE.setup_mudata(train, likelihoods={"rna": "nb", "atac": "bernoulli"})
     model = MultiVAE(train, fusion=fusion, seed=task.seed)
-    model.train()
+    curve = Curve(model, task, test, clock)
+    model.train(callbacks=[curve])
     wall, cpu, is_past_cap = clock.wall_seconds, clock.cpu_seconds, clock.is_past_cap(task)
+    curve.score(model.history.n_epochs)  # the weights that were kept, those of the best epoch
     return EmbeddingRun(
         embedding=np.asarray(model.get_latent_representation(task.mdata)),
         embedding_rna=np.asarray(model.get_latent_representation(task.mdata, modalities=["rna"])),
@@ -40,6 +91,7 @@ def _multivae(task: Task, fusion: str) -> EmbeddingRun:
         epochs=model.history.n_epochs,
         stopped_by="its own rule, past the cap" if is_past_cap else "its own rule",
         likelihoods=_likelihoods(task, model.get_log_likelihood(mdata=test)),
+        curve=tuple(curve.points),
     )
 
 

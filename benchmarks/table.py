@@ -60,7 +60,7 @@ def render(records: Sequence[Record], descriptions: Sequence[tuple[str, str]]) -
         )
     lines += ["", f"| held-out cells alone | {SCORE_NAMES} |", "|---|---|---|---|---|---|"]
     lines += [f"| {text} | {_scores([r.held_out for r in runs])} |" for text, runs in groups]
-    lines += _rna_lines(groups) + _likelihood_lines(groups) + _curve_lines(groups)
+    lines += _rna_lines(groups) + _likelihood_lines(groups)
     return "\n".join(lines) + "\n"
 
 
@@ -89,18 +89,6 @@ def _likelihood_lines(groups: Sequence[tuple[str, list[Record]]]) -> list[str]:
         "|---|---|---|---|",
     ]
     return head + lines if lines else []
-
-
-def _curve_lines(groups: Sequence[tuple[str, list[Record]]]) -> list[str]:
-    lines = [
-        f"| {text}, seed {r.seed} | {p.epoch} | {p.wall_seconds:.0f} | {p.cpu_seconds:.0f} | "
-        f"{p.scores.knn_accuracy:.3f} | {p.scores.knn_balanced:.3f} | {p.scores.nmi:.3f} |"
-        for text, runs in groups
-        for r in runs
-        for p in r.curve
-    ]
-    head = ["", "| during training, all cells | epoch | seconds | CPU seconds | 15-NN | balanced | NMI |"]
-    return [*head, "|---|---|---|---|---|---|---|", *lines] if lines else []
 
 
 def _scores(scores: Sequence[EmbeddingScores]) -> str:
