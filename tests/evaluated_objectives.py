@@ -10,8 +10,9 @@ from torch import Tensor
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.data.share import StepNoise
+from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import LossTerms, Objective, ObjectiveConfig
+from multiomics_vae.objective import Objective, ObjectiveConfig
 
 SHIFT = 0.7
 WEIGHTS = (1.0, 2.5, 0.3)

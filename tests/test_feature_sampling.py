@@ -16,8 +16,9 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.errors import InputError
 from multiomics_vae.kernels import FeatureSample, SparseRows, bernoulli_log_likelihood
+from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import EXACT, Economy, LossTerms, Objective, ObjectiveConfig
+from multiomics_vae.objective import EXACT, Economy, Objective, ObjectiveConfig
 from multiomics_vae.training.config import TrainingConfig
 from small_models import make_cells, make_model, register, train
 

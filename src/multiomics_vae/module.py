@@ -23,7 +23,7 @@ from multiomics_vae.kernels import (
     FeatureSample,
     SparseRows,
     chunk_rows,
-    fused_log_likelihood,
+    fused_log_likelihoods,
 )
 from multiomics_vae.likelihoods import CellContext, FusedTerms, Likelihood
 from multiomics_vae.networks.covariates import CovariateEncoding
@@ -48,14 +48,19 @@ class WeightedLogLikelihood:
 
     Parameters
     ----------
-    total
-        Weighted sum over draws and rows, a scalar, differentiable.
+    totals
+        Weighted sum over the rows for each draw, ``(S,)``, differentiable.
     per_cell
         Of each draw and row, unweighted, without gradient, ``(S, B_m)``.
     """
 
-    total: Tensor
+    totals: Tensor
     per_cell: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Weighted sum over draws and rows, a scalar, differentiable."""
+        return self.totals.sum()
 
 
 @dataclass(frozen=True)
@@ -218,6 +223,7 @@ class MultimodalModule(nn.Module):
         weights: Tensor | None = None,
         drawn: OutputPart | None = None,
         options: ChunkOptions | None = None,
+        upstream: tuple[float, ...] | None = None,
     ) -> WeightedLogLikelihood:
         """Log p_m(x_m | z, s) of the B_m rows that have the modality, over their observed entries.
 
@@ -234,26 +240,23 @@ class MultimodalModule(nn.Module):
         covariates
             Of all cells of the minibatch.
         weights
-            Of each draw and row in the total, ``(S, B_m)``, not differentiated; None for 1.
+            Of each draw and row in the totals, ``(S, B_m)``, not differentiated; None for 1.
         drawn
             From `draw_features`: the values are then unbiased estimates; None for the exact ones.
         options
             Precision of the products of a fused likelihood.
+        upstream
+            Gradient of the loss by each of the totals, up to one factor that they share; None for one that
+            all share. A fused likelihood computes its gradients on the way forward and must know.
         """
         own = covariates.rows(batch.rows)
         cells = CellContext(batch.depth, own.batch, batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
         output = drawn or (None if terms is None else self._whole_output(modality, batch))
-        draws = []
-        for s, draw in enumerate(z[:, batch.rows]):
-            weight = None if weights is None else weights[s]
-            if terms is None or output is None:
-                draws.append(self._plain_log_likelihood(modality, batch, draw, own, cells, weight))
-            else:
-                draws.append(self._fused_log_likelihood(modality, output, draw, own, terms, weight, options))
-        return WeightedLogLikelihood(
-            torch.stack([draw.total for draw in draws]).sum(), torch.stack([draw.per_cell for draw in draws])
-        )
+        z = z[:, batch.rows]  # (S, B_m, K)
+        if terms is None or output is None:
+            return self._plain_log_likelihood(modality, batch, z, own, cells, weights)
+        return self._fused_log_likelihood(modality, output, z, own, terms, weights, options, upstream)
 
     def _whole_output(self, modality: int, batch: ModalityBatch) -> OutputPart | None:
         if batch.chunked is None:
@@ -268,14 +271,18 @@ class MultimodalModule(nn.Module):
         z: Tensor,
         covariates: Covariates,
         cells: CellContext,
-        weight: Tensor | None,
+        weights: Tensor | None,
     ) -> WeightedLogLikelihood:
-        outputs = self.decode(modality, z, covariates)
-        log_prob = self.parts[modality].likelihood.log_prob(batch.dense, outputs, cells)  # (B_m, F)
-        if batch.observed is not None:
-            log_prob = log_prob.masked_fill(~batch.observed, 0.0)
-        each = log_prob.sum(-1)  # (B_m,)
-        return WeightedLogLikelihood((each if weight is None else each * weight).sum(), each.detach())
+        totals, per_cell = [], []
+        for s, draw in enumerate(z):
+            outputs = self.decode(modality, draw, covariates)
+            log_prob = self.parts[modality].likelihood.log_prob(batch.dense, outputs, cells)  # (B_m, F)
+            if batch.observed is not None:
+                log_prob = log_prob.masked_fill(~batch.observed, 0.0)
+            each = log_prob.sum(-1)  # (B_m,)
+            totals.append((each if weights is None else each * weights[s]).sum())
+            per_cell.append(each.detach())
+        return WeightedLogLikelihood(torch.stack(totals), torch.stack(per_cell))
 
     def _fused_log_likelihood(
         self,
@@ -284,15 +291,19 @@ class MultimodalModule(nn.Module):
         z: Tensor,
         covariates: Covariates,
         terms: FusedTerms,
-        weight: Tensor | None,
+        weights: Tensor | None,
         options: ChunkOptions | None,
+        upstream: tuple[float, ...] | None,
     ) -> WeightedLogLikelihood:
         if output.sample is not None and terms.log_dispersion is not None:
             by_feature = output.sample.rows_of(terms.log_dispersion.movedim(-1, 0))  # (n, ...)
             terms = replace(terms, log_dispersion=by_feature.movedim(0, -1))
-        fused = fused_log_likelihood(
+        decoder, encoded = self.parts[modality].decoder, self.covariates(covariates)  # (B_m, D)
+        hidden = decoder.last_hidden(z.flatten(0, 1), encoded.repeat(len(z), 1))  # (S · B_m, H)
+        scale = output.scale
+        fused = fused_log_likelihoods(
             terms.kernel,
-            self.parts[modality].decoder.last_hidden(z, self.covariates(covariates)),
+            hidden.view(*z.shape[:2], -1),
             output.weight,
             output.bias,
             output.chunked,
@@ -300,10 +311,11 @@ class MultimodalModule(nn.Module):
             offset=terms.offset,
             log_dispersion=terms.log_dispersion,
             batch=terms.batch,
-            cell_weights=weight,
+            cell_weights=weights,
+            upstream=None if upstream is None else tuple(scale * each for each in upstream),
             options=options,
         )
-        return WeightedLogLikelihood(fused.total * output.scale, fused.per_cell * output.scale)
+        return WeightedLogLikelihood(fused.totals * scale, fused.per_cell * scale)
 
     def log_prior_of_weights(self) -> Tensor:
         """Log prior density of the decoders' shrunk weights and the likelihoods' parameters, a scalar."""

@@ -24,6 +24,7 @@ from multiomics_vae.distributions import GaussianMixture, kl_gaussian
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.fusion import Evidence, Subset
 from multiomics_vae.kernels import ChunkOptions
+from multiomics_vae.loss_terms import LossTerm, LossTerms
 from multiomics_vae.module import MultimodalModule, OutputPart
 
 SubsetObjective = Literal["within", "cross", "none"]
@@ -104,53 +105,26 @@ EXACT = Economy()
 
 
 @dataclass(frozen=True)
-class LossTerm:
-    """One named term: ``weight · value`` is its share of the loss.
-
-    ``value`` is an average over the minibatch, in nats a cell; ``modality`` is its position in the
-    schema or None; ``n_counted`` is how many of the cells it concerns, None for all of them.
-    """
-
-    name: str
-    value: Tensor
-    weight: float
-    modality: int | None = None
-    n_counted: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class LossTerms:
-    """The loss and everything in it.
+class View:
+    """The posterior of one subset for all cells of a minibatch, with one draw from each component.
 
     Parameters
     ----------
-    terms
-        Their weighted sum is the loss.
-    elbo
-        L(all) with every λ = β = 1, average over cells, whatever the weights in training are.
-    log_likelihood
-        Expected log likelihood of each modality, summed over its cells, ``(M,)``.
-    n_cells
-        Cells that have each modality, ``(M,)``.
+    posterior, z
+        q(z | x_A), and a draw from each of its components, ``(C, B, K)``.
+    counted
+        Cells that the subset counts for, ``(B,)``, bool.
+    targets
+        Modalities whose log likelihood is wanted.
+    weight
+        Of the bound of this subset in the loss.
     """
 
-    terms: tuple[LossTerm, ...]
-    elbo: Tensor
-    log_likelihood: Tensor
-    n_cells: Tensor
-
-    @property
-    def loss(self) -> Tensor:
-        return torch.stack([term.weight * term.value for term in self.terms]).sum()
-
-
-@dataclass(frozen=True)
-class View:
-    """The posterior of one subset for all cells of a minibatch, with one draw from each component."""
-
     posterior: GaussianMixture
-    z: Tensor  # (C, B, K)
-    is_joint: bool = False
+    z: Tensor
+    counted: Tensor
+    targets: Subset
+    weight: float = 1.0
 
     @property
     def weights(self) -> Tensor:
@@ -227,14 +201,20 @@ class Objective:
         evidence = module.encode(minibatch)
         prior = module.prior_mixture()
         present = minibatch.present
+        every_modality = tuple(range(module.n_modalities))
+        everyone = torch.ones(minibatch.n_cells, dtype=torch.bool, device=present.device)
         available = self._drop_modality(present, noise) if module.training else present  # (B, M)
-        joint = replace(self._view(module, evidence, available, noise), is_joint=True)
-        everyone = torch.ones(minibatch.n_cells, dtype=torch.bool, device=minibatch.present.device)
+        joint = self._view(module, evidence, available, everyone, every_modality, noise)
         parts = _output_parts(module, minibatch, economy, noise)
-        likelihood = self._log_likelihoods(
-            module, minibatch, joint, everyone, range(module.n_modalities), parts
-        )
-        divergence, charged = self._kl(joint, prior, everyone)
+        subsets: list[View] = []
+        teacher = joint
+        if self.config.subset_objective != "none" and module.n_modalities > 1:
+            # Where dropout hid a modality, the joint view is not q(z | x_all), which teaches the subsets.
+            if available is not present:
+                teacher = self._view(module, evidence, present, everyone, every_modality, noise)
+            subsets = self._subset_views(module, minibatch, evidence, noise)
+        likelihood, *of_subsets = self._log_likelihoods(module, minibatch, [joint, *subsets], parts)
+        divergence, charged = self._kl(joint, prior)
         beta = self.config.kl_weight * kl_scale
 
         n = minibatch.n_cells
@@ -243,13 +223,8 @@ class Objective:
             for m, value in enumerate(likelihood)
         ]
         terms.append(LossTerm("kl", charged / n, beta))
-        if self.config.subset_objective != "none" and module.n_modalities > 1:
-            # Where dropout hid a modality, the joint view is not q(z | x_all), which teaches the subsets.
-            teacher = joint if available is present else self._view(module, evidence, present, noise)
-            for subset in self._subsets(module.n_modalities, noise):
-                terms += self._subset_terms(
-                    module, minibatch, evidence, prior, teacher, subset, beta, noise, parts
-                )
+        for view, values in zip(subsets, of_subsets, strict=True):
+            terms += self._subset_terms(view, values / n, prior, teacher, beta)
         log_prior = module.log_prior_of_weights()
         terms.append(LossTerm("weight_prior", log_prior / self.n_training_cells, -1.0))
         return LossTerms(
@@ -262,37 +237,71 @@ class Objective:
     # --- the parts -------------------------------------------------------------------------------
 
     def _view(
-        self, module: MultimodalModule, evidence: Evidence, available: Tensor, noise: StepNoise
+        self,
+        module: MultimodalModule,
+        evidence: Evidence,
+        available: Tensor,
+        counted: Tensor,
+        targets: Subset,
+        noise: StepNoise,
+        weight: float = 1.0,
     ) -> View:
         posterior = module.fuse(evidence, available).posterior
         z = posterior.components.at(noise.like(posterior.components.mean))  # (C, B, K)
-        return View(posterior, z)
+        return View(posterior, z, counted, targets, weight)
+
+    def _subset_views(
+        self, module: MultimodalModule, minibatch: Minibatch, evidence: Evidence, noise: StepNoise
+    ) -> list[View]:
+        """One for every subset that counts for any cell."""
+        views = []
+        present, weight = minibatch.present, self.config.subset_weight
+        for subset in self._subsets(module.n_modalities, noise):
+            chosen = torch.zeros(module.n_modalities, dtype=torch.bool, device=present.device)
+            chosen[list(subset)] = True
+            available = present & chosen  # (B, M)
+            counted = available.any(1) & (available != present).any(1)  # (B,)
+            within = self.config.subset_objective == "within"
+            targets = subset if within else tuple(range(module.n_modalities))
+            # Drawn also where no cell counts: every process must draw as often as the others.
+            view = self._view(module, evidence, available, counted, targets, noise, weight)
+            if bool(counted.any()):
+                views.append(view)
+        return views
 
     def _log_likelihoods(
-        self,
-        module: MultimodalModule,
-        minibatch: Minibatch,
-        view: View,
-        counted: Tensor,
-        targets: range | Subset,
-        parts: OutputParts,
+        self, module: MultimodalModule, minibatch: Minibatch, views: list[View], parts: OutputParts
     ) -> Tensor:
-        """Expected log likelihood of each target modality, summed over the counted cells: ``(M,)``."""
-        sums = [view.z.new_zeros(()) for _ in range(module.n_modalities)]
-        for m in targets:
-            batch = minibatch.modalities[m]
-            if len(batch.rows) == 0:
-                continue
-            z = self.watch(view.z, m) if self.watch and view.is_joint else view.z  # (C, B, K)
-            weights = view.weights[:, batch.rows] * counted[batch.rows]  # (C, B_m)
-            found = module.log_likelihood(
-                m, batch, z, minibatch.covariates, weights, parts.drawn[m], parts.options
-            )
-            sums[m] = found.total
-        return torch.stack(sums)
+        """Expected log likelihood by view and modality, summed over the counted cells: ``(V, M)``.
 
-    def _kl(self, view: View, prior: GaussianMixture, counted: Tensor) -> tuple[Tensor, Tensor]:
+        All views of a modality are evaluated together; the first of them is the joint one.
+        """
+        sums = [[views[0].z.new_zeros(()) for _ in range(module.n_modalities)] for _ in views]
+        for m, batch in enumerate(minibatch.modalities):
+            readers = [v for v, view in enumerate(views) if m in view.targets]
+            if len(batch.rows) == 0 or not readers:
+                continue
+            z = [self.watch(views[v].z, m) if self.watch and v == 0 else views[v].z for v in readers]
+            weights = [views[v].weights[:, batch.rows] * views[v].counted[batch.rows] for v in readers]
+            of_loss = -self.modality_weights[m] / minibatch.n_cells
+            found = module.log_likelihood(
+                m,
+                batch,
+                torch.cat(z),  # (S, B, K)
+                minibatch.covariates,
+                torch.cat(weights),  # (S, B_m)
+                parts.drawn[m],
+                parts.options,
+                upstream=tuple(of_loss * views[v].weight for v in readers for _ in views[v].z),
+            )
+            totals = torch.split(found.totals, [len(views[v].z) for v in readers])
+            for v, total in zip(readers, totals, strict=True):
+                sums[v][m] = total.sum()
+        return torch.stack([torch.stack(row) for row in sums])
+
+    def _kl(self, view: View, prior: GaussianMixture) -> tuple[Tensor, Tensor]:
         """KL(q ‖ p) summed over the counted cells, as it is and as the loss charges it (free bits)."""
+        counted = view.counted
         if view.posterior.n_components == 1 and prior.n_components == 1:
             each = kl_gaussian(view.posterior.gaussian, prior.gaussian)  # (B, K)
             per_dimension = (each * counted.unsqueeze(-1)).sum(0)  # (K,)
@@ -309,36 +318,17 @@ class Objective:
         return total.detach(), per_dimension.clamp(min=free).sum()
 
     def _subset_terms(
-        self,
-        module: MultimodalModule,
-        minibatch: Minibatch,
-        evidence: Evidence,
-        prior: GaussianMixture,
-        teacher: View,
-        subset: Subset,
-        beta: float,
-        noise: StepNoise,
-        parts: OutputParts,
+        self, view: View, likelihood: Tensor, prior: GaussianMixture, teacher: View, beta: float
     ) -> list[LossTerm]:
-        chosen = torch.zeros(module.n_modalities, dtype=torch.bool, device=minibatch.present.device)
-        chosen[list(subset)] = True
-        available = minibatch.present & chosen  # (B, M)
-        counted = available.any(1) & (available != minibatch.present).any(1)  # (B,)
-        # Drawn also where no cell counts: every process must draw as often as the others.
-        view = self._view(module, evidence, available, noise)
-        if not bool(counted.any()):
-            return []
-        within = self.config.subset_objective == "within"
-        targets = subset if within else range(module.n_modalities)
-        likelihood = self._log_likelihoods(module, minibatch, view, counted, targets, parts)
-        _, charged = self._kl(view, prior, counted)
-        n, w = minibatch.n_cells, self.config.subset_weight
+        """Terms of one subset; ``likelihood`` is that of each modality a cell, ``(M,)``."""
+        n, w, counted = len(view.counted), view.weight, view.counted
         terms = [
-            LossTerm("subset_log_likelihood", likelihood[m] / n, -w * self.modality_weights[m], m)
-            for m in targets
+            LossTerm("subset_log_likelihood", likelihood[m], -w * self.modality_weights[m], m)
+            for m in view.targets
         ]
+        _, charged = self._kl(view, prior)
         terms.append(LossTerm("subset_kl", charged / n, w * beta))
-        if within:
+        if self.config.subset_objective == "within":
             matching = _kl_from_joint(teacher, view, counted)
             terms.append(LossTerm("subset_matching", matching / n, w * beta))
         return [replace(term, n_counted=counted.sum()) for term in terms]

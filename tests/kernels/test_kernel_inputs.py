@@ -75,7 +75,7 @@ def test_sparse_rows_refuse(
 @pytest.mark.parametrize("chunk_size", [1, 2, 5, 36, 37, 64])
 def test_every_entry_lands_in_its_chunk(chunk_size: int) -> None:
     data = make_inputs().data
-    chunked = ChunkedEntries.from_rows(data, chunk_size)
+    chunked = ChunkedEntries(data, chunk_size)
     rebuilt = torch.zeros(data.n_cells, data.n_features, dtype=torch.float64)
     for chunk, features in enumerate(chunked.chunks):
         part = chunked.of_chunk(chunk)

@@ -18,7 +18,8 @@ import torch
 
 from multiomics_vae import MultiVAE
 from multiomics_vae.errors import DeviceError, MultiomicsWarning, TrainingDivergedError
-from multiomics_vae.objective import LossTerms, Objective
+from multiomics_vae.loss_terms import LossTerms
+from multiomics_vae.objective import Objective
 from multiomics_vae.training.plan import TrainingPlan
 from small_models import make_cells, make_model, register, train
 

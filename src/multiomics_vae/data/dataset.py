@@ -33,6 +33,9 @@ class ModalityData:
         Trials behind methylated counts, same form as ``values``; None for other data.
     resident
         A copy of the values on the device that trains, from which minibatches are then gathered.
+    encoder_inputs
+        What the encoder makes of each row before anything is learned, ``(N_m, R)``, float32, where it was
+        worked out beforehand.
     """
 
     values: sp.csr_matrix | np.ndarray | StoredRows
@@ -41,6 +44,7 @@ class ModalityData:
     observed: np.ndarray | None = None
     coverage: sp.csr_matrix | np.ndarray | StoredRows | None = None
     resident: ResidentRows | None = None
+    encoder_inputs: np.ndarray | None = None
 
     @property
     def on_disk(self) -> bool:
@@ -74,6 +78,7 @@ class ModalityData:
             self.depth[rows],
             observed,
             None if self.coverage is None else take_rows(self.coverage, rows),
+            encoder_inputs=None if self.encoder_inputs is None else self.encoder_inputs[rows],
         )
 
 

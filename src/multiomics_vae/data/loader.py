@@ -65,13 +65,14 @@ def _gather(modality: ModalityData, cells: np.ndarray) -> ModalityBatch:
     rows = np.flatnonzero(rows_of_table >= 0)
     chosen = rows_of_table[rows]
     observed = modality.observed
-    coverage = modality.coverage
+    coverage, inputs = modality.coverage, modality.encoder_inputs
     return ModalityBatch(
         rows=torch.from_numpy(rows),
         values=_values(modality, chosen),
         depth=torch.from_numpy(modality.depth[chosen]),
         observed=None if observed is None else torch.from_numpy(observed[chosen]),
         coverage=None if coverage is None else _dense(take_rows(coverage, chosen)),
+        encoder_inputs=None if inputs is None else torch.from_numpy(inputs[chosen]),
     )
 
 

@@ -32,6 +32,9 @@ class ModalityBatch:
         Entries that were measured, ``(B_m, F)``, bool; None means all.
     coverage
         Trials behind a methylated count, ``(B_m, F)``; None for every other kind of data.
+    encoder_inputs
+        What the encoder makes of the rows before anything is learned, ``(B_m, R)``; None where it has to be
+        worked out.
     """
 
     rows: Tensor
@@ -39,6 +42,7 @@ class ModalityBatch:
     depth: Tensor
     observed: Tensor | None = None
     coverage: Tensor | None = None
+    encoder_inputs: Tensor | None = None
 
     @property
     def dense(self) -> Tensor:
@@ -60,6 +64,7 @@ class ModalityBatch:
             self.depth.to(device),
             None if self.observed is None else self.observed.to(device),
             None if self.coverage is None else self.coverage.to(device),
+            None if self.encoder_inputs is None else self.encoder_inputs.to(device),
         )
 
 

@@ -10,7 +10,13 @@ from multiomics_vae.kernels.bernoulli import BernoulliKernel, bernoulli_log_like
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
 from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms, ZeroTotals
 from multiomics_vae.kernels.feature_sample import FeatureSample
-from multiomics_vae.kernels.fused import LogLikelihood, chunk_rows, fused_log_likelihood
+from multiomics_vae.kernels.fused import (
+    LogLikelihood,
+    LogLikelihoods,
+    chunk_rows,
+    fused_log_likelihood,
+    fused_log_likelihoods,
+)
 from multiomics_vae.kernels.negative_binomial import NegativeBinomialKernel, negative_binomial_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.poisson import PoissonKernel, poisson_log_likelihood
@@ -24,6 +30,7 @@ __all__ = [
     "ElementwiseKernel",
     "FeatureSample",
     "LogLikelihood",
+    "LogLikelihoods",
     "NegativeBinomialKernel",
     "NonzeroTerms",
     "PoissonKernel",
@@ -33,6 +40,7 @@ __all__ = [
     "bernoulli_log_likelihood",
     "chunk_rows",
     "fused_log_likelihood",
+    "fused_log_likelihoods",
     "negative_binomial_log_likelihood",
     "poisson_log_likelihood",
     "softmax_normaliser",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms
 from multiomics_vae.kernels.fused import LogLikelihood, fused_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.sparse_rows import SparseRows
+
+if TYPE_CHECKING:
+    from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop
 
 # Above it softplus(l) = l to the last digit of float64, below it exp(l) is finite in float32.
 SOFTPLUS_IS_LINEAR_FROM = 50.0
@@ -24,6 +28,7 @@ class BernoulliKernel(ElementwiseKernel):
     """Cost softplus(l) − [x > 0] l with slope σ(l) − [x > 0]."""
 
     normalised = False
+    is_compiled = True
 
     def zero_slope(self, argument: Tensor, dispersion: Tensor | None, out: Tensor) -> None:
         torch.sigmoid(argument, out=out)
@@ -49,6 +54,11 @@ class BernoulliKernel(ElementwiseKernel):
     def nonzero_terms(self, argument: Tensor, values: Tensor, dispersion: Tensor | None) -> NonzeroTerms:
         slope = -(values > 0).to(argument.dtype)  # (k,)
         return NonzeroTerms(cost=slope * argument, slope=slope)
+
+    def compiled_loop(self, inputs: CompiledInputs) -> CompiledLoop:
+        from multiomics_vae.kernels.compiled.bernoulli_loop import BernoulliLoop
+
+        return BernoulliLoop(inputs)
 
 
 def bernoulli_log_likelihood(

@@ -41,11 +41,11 @@ def check_inputs(
             f"data has {data.n_cells} rows of {data.n_features} features, but hidden has {n_cells} rows "
             f"and weight {n_features}. For example: hidden[:{data.n_cells}]"
         )
-    entries = data.entries if isinstance(data, ChunkedEntries) else data
-    if entries.values.device != hidden.device:
+    rows = data.data if isinstance(data, ChunkedEntries) else data
+    if rows.values.device != hidden.device:
         raise InputError(
-            f"data is on {entries.values.device} but hidden on {hidden.device}. "
-            f'For example: hidden.to("{entries.values.device}")'
+            f"data is on {rows.values.device} but hidden on {hidden.device}. "
+            f'For example: hidden.to("{rows.values.device}")'
         )
     learned = {"weight": weight, "bias": bias, "offset": offset, "log_dispersion": log_dispersion}
     for name, tensor in learned.items():

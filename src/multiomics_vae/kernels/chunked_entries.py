@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,35 +35,47 @@ class EntrySlice:
 
 @dataclass(frozen=True)
 class ChunkedEntries:
-    """Entries grouped by chunk; made once, it serves every pass over the same minibatch.
+    """Entries grouped by chunk, when somebody asks for them; made once, they serve every pass.
 
     Parameters
     ----------
-    entries
-        All entries, sorted by chunk, then by row, then by column.
-    starts
-        Chunk k owns the entries ``starts[k]:starts[k + 1]``; one number more than there are chunks.
+    data
+        The rows, in their own order.
     chunk_size
         Features in a chunk; the last may have fewer.
-    n_cells, n_features
-        Sizes of the data.
 
     Examples
     --------
     >>> rows = SparseRows.from_dense(torch.tensor([[0.0, 2.0, 3.0], [1.0, 0.0, 0.0]]))
-    >>> ChunkedEntries.from_rows(rows, chunk_size=2).starts
+    >>> ChunkedEntries(rows, chunk_size=2).starts
     (0, 2, 3)
     """
 
-    entries: EntrySlice
-    starts: tuple[int, ...]
+    data: SparseRows
     chunk_size: int
-    n_cells: int
-    n_features: int
 
-    @classmethod
-    def from_rows(cls, data: SparseRows, chunk_size: int) -> ChunkedEntries:
+    @property
+    def n_cells(self) -> int:
+        return self.data.n_cells
+
+    @property
+    def n_features(self) -> int:
+        return self.data.n_features
+
+    @property
+    def entries(self) -> EntrySlice:
+        """All entries, sorted by chunk, then by row, then by column."""
+        return self._sorted[0]
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Chunk k owns the entries ``starts[k]:starts[k + 1]``; one number more than there are chunks."""
+        return self._sorted[1]
+
+    @cached_property
+    def _sorted(self) -> tuple[EntrySlice, tuple[int, ...]]:
         """Sort by chunk in time linear in the entries, with one synchronisation of the device."""
+        data, chunk_size = self.data, self.chunk_size
         n_cells, n_entries = data.n_cells, len(data.columns)
         device = data.columns.device
         n_chunks = -(-data.n_features // chunk_size)
@@ -84,13 +97,7 @@ class ChunkedEntries:
         base = torch.repeat_interleave(first * n_cells, counts, output_size=n_entries)  # (nnz,)
         positions = (columns * n_cells).add_(rows).sub_(base)  # (nnz,)
         values = data.values.index_select(0, order)  # (nnz,)
-        return cls(
-            EntrySlice(rows, columns, values, positions),
-            (0, *counts.cumsum(0).tolist()),
-            chunk_size,
-            n_cells,
-            data.n_features,
-        )
+        return EntrySlice(rows, columns, values, positions), (0, *counts.cumsum(0).tolist())
 
     @property
     def chunks(self) -> tuple[slice, ...]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,13 @@ class ElementwiseKernel(ABC):
         are by the log mean.
     has_dispersion
         True if the kernel reads a positive parameter of every feature. It is learned as its log.
+    is_compiled
+        True if `compiled_loop` gives a loop that does the same faster on a processor.
     """
 
     normalised: ClassVar[bool]
     has_dispersion: ClassVar[bool] = False
+    is_compiled: ClassVar[bool] = False
 
     @abstractmethod
     def zero_slope(self, argument: Tensor, dispersion: Tensor | None, out: Tensor) -> None:
@@ -110,3 +116,7 @@ class ElementwiseKernel(ABC):
             Sum of the means of each cell, ``(B,)``.
         """
         return None
+
+    def compiled_loop(self, inputs: CompiledInputs) -> CompiledLoop:
+        """The compiled loop that does the same; imported here, because its compiler loads slowly."""
+        raise NotImplementedError(f"{type(self).__name__} has no compiled loop")

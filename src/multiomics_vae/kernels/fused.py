@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from multiomics_vae.errors import MultiomicsError
 from multiomics_vae.kernels.checks import check_inputs
-from multiomics_vae.kernels.chunked import ChunkLoop, Costs
-from multiomics_vae.kernels.chunked_entries import ChunkedEntries, EntrySlice
-from multiomics_vae.kernels.dispersion_table import DispersionTable
+from multiomics_vae.kernels.chunked_entries import ChunkedEntries
+from multiomics_vae.kernels.differentiable import FusedLogLikelihood, Problem, is_compiled
 from multiomics_vae.kernels.elementwise import ElementwiseKernel
 from multiomics_vae.kernels.options import ChunkOptions
-from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
+from multiomics_vae.kernels.output_layer import Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
+
+MOST_ROWS = 2048  # of draws and cells in one pass; more take more memory and save nothing
 
 
 class LogLikelihood(NamedTuple):
@@ -35,97 +33,19 @@ class LogLikelihood(NamedTuple):
     per_cell: Tensor
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """All that is not differentiated."""
+class LogLikelihoods(NamedTuple):
+    """Log likelihood of B cells given each of S hidden layers.
 
-    kernel: ElementwiseKernel
-    chunked: ChunkedEntries
-    depth: Tensor | None
-    batch: Tensor | None
-    cell_weights: Tensor | None
-    options: ChunkOptions
-    wanted: Wanted
+    Parameters
+    ----------
+    totals
+        Σ_i w_si log p(x_i | s), ``(S,)``, differentiable once.
+    per_cell
+        log p(x_i | s), unweighted, ``(S, B)``, without gradient.
+    """
 
-    def solve(
-        self,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        offset: Tensor | None,
-        log_dispersion: Tensor | None,
-    ) -> Costs:
-        # The products have a type of their own choice; an outer autocast must not change it.
-        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
-            size = self.chunked.chunk_size
-            table = None
-            if log_dispersion is not None:
-                weights = hidden.new_ones(len(hidden)) if self.cell_weights is None else self.cell_weights
-                rows = log_dispersion.reshape(-1, weight.shape[0])  # (R, F)
-                batch = None if len(rows) == 1 else self.batch
-                table = DispersionTable(rows, batch, weights, size, self.wanted.log_dispersion)
-            layer = OutputLayer(
-                hidden, weight, bias, offset, self.cell_weights, size, self.options.product_dtype, self.wanted
-            )
-            return ChunkLoop(
-                self.kernel,
-                layer,
-                self.chunked,
-                table,
-                self.depth,
-                self.wanted,
-                self.options.memory_budget,
-            ).run()
-
-    def total(self, per_cell: Tensor) -> Tensor:
-        """Weighted sum of ``(B,)`` values."""
-        if self.cell_weights is None:
-            return per_cell.sum()
-        return (per_cell * self.cell_weights).sum()
-
-
-class _FusedLogLikelihood(torch.autograd.Function):
-    """Computes the gradients on the way forward; backward only scales them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        problem: _Problem,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        offset: Tensor | None,
-        log_dispersion: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        costs = problem.solve(hidden, weight, bias, offset, log_dispersion)
-        by_log_dispersion = costs.log_dispersion
-        if by_log_dispersion is not None and log_dispersion is not None:
-            by_log_dispersion = by_log_dispersion.view(log_dispersion.shape)
-        ctx.cost_gradients = (costs.hidden, costs.weight, costs.bias, costs.offset, by_log_dispersion)
-        ctx.keeps = problem.options.allow_repeated_backward
-        per_cell = (-costs.per_cell).to(hidden.dtype)  # (B,)
-        ctx.mark_non_differentiable(per_cell)
-        return (-problem.total(costs.per_cell)).to(hidden.dtype), per_cell
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        gradients: tuple[Tensor | None, ...] | None = ctx.cost_gradients
-        if gradients is None:
-            raise MultiomicsError(
-                "The gradients of this fused log likelihood were handed over by an earlier backward pass. "
-                "To go backward more than once: options=ChunkOptions(allow_repeated_backward=True)"
-            )
-        if ctx.keeps:
-            return (None, *(None if g is None else g * -upstream for g in gradients))
-        ctx.cost_gradients = None
-        # A loss is minus a log likelihood, so -1 is the usual factor, and looking at it is free on a
-        # processor. Scaling would read and write the widest matrix of the model once more.
-        if upstream.device.type != "cpu" or upstream.item() != -1.0:
-            for gradient in gradients:
-                if gradient is not None:
-                    gradient.mul_(-upstream)
-        return (None, *gradients)
+    totals: Tensor
+    per_cell: Tensor
 
 
 def fused_log_likelihood(
@@ -157,7 +77,7 @@ def fused_log_likelihood(
     offset
         ``(B,)``, differentiable; refused by a normalised kernel, where it would cancel.
     log_dispersion
-        ``(F,)`` or ``(R, F)``, differentiable; needed if the kernel has a dispersion, else refused.
+        ``(F,)`` or ``(n_batches, F)``, differentiable; needed if the kernel has a dispersion, else refused.
     batch
         ``(B,)``, int64; needed if there is more than one row of dispersions.
     cell_weights
@@ -183,27 +103,118 @@ def fused_log_likelihood(
     tensor(-1.3863)
     """
     check_inputs(kernel, hidden, weight, bias, data, depth, offset, log_dispersion, batch, cell_weights)
+    found = fused_log_likelihoods(
+        kernel,
+        hidden.unsqueeze(0),
+        weight,
+        bias,
+        data,
+        depth=depth,
+        offset=offset,
+        log_dispersion=log_dispersion,
+        batch=batch,
+        cell_weights=None if cell_weights is None else cell_weights.unsqueeze(0),
+        options=options,
+    )
+    return LogLikelihood(found.totals[0], found.per_cell[0])
+
+
+def fused_log_likelihoods(
+    kernel: ElementwiseKernel,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    data: SparseRows | ChunkedEntries,
+    *,
+    depth: Tensor | None = None,
+    offset: Tensor | None = None,
+    log_dispersion: Tensor | None = None,
+    batch: Tensor | None = None,
+    cell_weights: Tensor | None = None,
+    upstream: tuple[float, ...] | None = None,
+    options: ChunkOptions | None = None,
+) -> LogLikelihoods:
+    """Do what `fused_log_likelihood` does at several hidden layers of the same cells, together.
+
+    The draws of a step read the same weights and the same observations: together they need one walk over
+    them and one gradient. Since gradients are computed on the way forward, it must be known there how the
+    loss will weigh the totals.
+
+    Parameters
+    ----------
+    kernel, weight, bias, data, depth, offset, log_dispersion, batch, options
+        As for `fused_log_likelihood`.
+    hidden
+        ``(S, B, H)``, differentiable.
+    cell_weights
+        ``(S, B)``, not differentiated.
+    upstream
+        Gradient of the loss by each of the totals, up to one factor that they share; None for −1 each. If
+        another one comes in the backward pass, it raises.
+
+    Returns
+    -------
+    LogLikelihoods
+        Totals and values of cells, in the type of ``hidden``.
+
+    Raises
+    ------
+    InputError
+        If shapes, types or devices do not fit together.
+
+    Examples
+    --------
+    >>> data = SparseRows.from_dense(torch.tensor([[0.0, 1.0]]))
+    >>> hidden, zeros = torch.zeros(2, 1, 3), torch.zeros(2)
+    >>> fused_log_likelihoods(BernoulliKernel(), hidden, torch.zeros(2, 3), zeros, data).totals
+    tensor([-1.3863, -1.3863])
+    """
+    n_draws = len(hidden)
+    weights = None if cell_weights is None else cell_weights.detach().to(hidden.dtype)  # (S, B)
+    for s in range(n_draws):
+        each = None if weights is None else weights[s]
+        check_inputs(kernel, hidden[s], weight, bias, data, depth, offset, log_dispersion, batch, each)
     options = options or ChunkOptions()
-    chunked = data if isinstance(data, ChunkedEntries) else chunk_rows(data, hidden, options)
+    chunked = data if isinstance(data, ChunkedEntries) else chunk_rows(data, hidden[0], options)
     chunked = _in_type(chunked, hidden.dtype)
+    upstream = (-1.0,) * n_draws if upstream is None else upstream
     inputs = (hidden, weight, bias, offset, log_dispersion)
     is_on = torch.is_grad_enabled()
     wanted = Wanted(*(is_on and tensor is not None and tensor.requires_grad for tensor in inputs))
-    problem = _Problem(
-        kernel,
-        chunked,
-        None if depth is None else depth.detach().to(hidden.dtype),
-        batch,
-        None if cell_weights is None else cell_weights.detach().to(hidden.dtype),
-        options,
-        wanted,
-    )
-    total, per_cell = _FusedLogLikelihood.apply(problem, *inputs)  # type: ignore[no-untyped-call]
-    return LogLikelihood(total, per_cell)
+    together = 1
+    if is_compiled(kernel, hidden.flatten(0, 1), weight, log_dispersion, options):
+        together = max(1, MOST_ROWS // max(1, hidden.shape[1]))
+    totals, per_cell = [], []
+    for start in range(0, n_draws, together):
+        here = slice(start, start + together)
+        n_here = len(hidden[here])
+
+        def repeated(of_cells: Tensor | None, n: int = n_here) -> Tensor | None:
+            return of_cells if of_cells is None or n == 1 else of_cells.repeat(n)  # (R,)
+
+        problem = Problem(
+            kernel,
+            chunked,
+            repeated(None if depth is None else depth.detach().to(hidden.dtype)),
+            repeated(batch),
+            None if weights is None else weights[here].reshape(-1),
+            upstream[here],
+            options,
+            wanted,
+        )
+        rows = hidden[here].flatten(0, 1)  # (R, H)
+        found, each_row = FusedLogLikelihood.apply(  # type: ignore[no-untyped-call]
+            problem, rows, weight, bias, repeated(offset), log_dispersion
+        )
+        totals.append(found)
+        per_cell.append(each_row.view(n_here, -1))
+    if len(totals) == 1:
+        return LogLikelihoods(totals[0], per_cell[0])
+    return LogLikelihoods(torch.cat(totals), torch.cat(per_cell))
 
 
 def chunk_rows(data: SparseRows, hidden: Tensor, options: ChunkOptions) -> ChunkedEntries:
-    """Sort the data by chunk as the fused functions would, to share the work among several calls.
+    """Data to be sorted by chunk as the fused functions would, to share the work among several calls.
 
     Parameters
     ----------
@@ -221,12 +232,11 @@ def chunk_rows(data: SparseRows, hidden: Tensor, options: ChunkOptions) -> Chunk
     8192
     """
     size = options.chunk_size_for(data.n_cells, hidden.dtype, hidden.device)
-    return _in_type(ChunkedEntries.from_rows(data, size), hidden.dtype)
+    return _in_type(ChunkedEntries(data, size), hidden.dtype)
 
 
 def _in_type(chunked: ChunkedEntries, dtype: torch.dtype) -> ChunkedEntries:
-    entries = chunked.entries
-    if entries.values.dtype == dtype:
+    data = chunked.data
+    if data.values.dtype == dtype:
         return chunked
-    typed = EntrySlice(entries.rows, entries.columns, entries.values.to(dtype), entries.positions)
-    return ChunkedEntries(typed, chunked.starts, chunked.chunk_size, chunked.n_cells, chunked.n_features)
+    return ChunkedEntries(data.with_values(data.values.to(dtype)), chunked.chunk_size)

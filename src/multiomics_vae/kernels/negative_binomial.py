@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +16,9 @@ from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.rising_factorial import log_rising_factorial
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
+if TYPE_CHECKING:
+    from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop
+
 
 class NegativeBinomialKernel(ElementwiseKernel):
     """Cost of mean μ and inverse dispersion θ: θ log(1 + μ/θ) at 0.
@@ -24,6 +29,7 @@ class NegativeBinomialKernel(ElementwiseKernel):
 
     normalised = True
     has_dispersion = True
+    is_compiled = True
 
     def zero_slope(self, argument: Tensor, dispersion: Tensor | None, out: Tensor) -> None:
         torch.div(argument, _given(dispersion), out=out)
@@ -46,6 +52,11 @@ class NegativeBinomialKernel(ElementwiseKernel):
         rising, rising_slope = log_rising_factorial(values, theta)  # (k,)
         cost = torch.lgamma(values + 1.0) - rising - values * functional.logsigmoid(log_ratio)  # (k,)
         return NonzeroTerms(cost=cost, slope=-pull, log_dispersion_slope=pull - rising_slope)
+
+    def compiled_loop(self, inputs: CompiledInputs) -> CompiledLoop:
+        from multiomics_vae.kernels.compiled.negative_binomial_loop import NegativeBinomialLoop
+
+        return NegativeBinomialLoop(inputs)
 
 
 def _given(dispersion: Tensor | None) -> Tensor:

@@ -30,6 +30,11 @@ class ChunkOptions:
         Type in which the factors of matrix products are rounded; None keeps them as they are. With
         ``torch.bfloat16`` products are 3 to 7 times faster on processors and GPUs that know the type;
         everything else stays in float32.
+    compiled
+        Whether a processor walks over the entries of float32 chunks in a compiled loop, which is several
+        times faster than PyTorch's operations one by one. None does where there is enough to do: compiling
+        takes seconds, once for a machine. True does whatever the size, False never. Other devices and
+        types, and kernels without such a loop, do without in any case.
     allow_repeated_backward
         Keep the gradients after a backward pass so that another may follow (``retain_graph=True``).
         Off, they are handed over without a copy.
@@ -48,6 +53,7 @@ class ChunkOptions:
     chunk_size: int | None = None
     memory_budget: int = 64 * 2**20
     product_dtype: torch.dtype | None = None
+    compiled: bool | None = None
     allow_repeated_backward: bool = False
 
     def __post_init__(self) -> None:

@@ -86,6 +86,20 @@ class OutputLayer:
             weighted = hidden if cell_weights is None else hidden * cell_weights.unsqueeze(1)
             self._weighted_hidden = weighted.to(low or hidden.dtype).contiguous()  # (B, H)
 
+    @property
+    def n_rows(self) -> int:
+        """B."""
+        return self._hidden_columns.shape[1]
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Type of the factors of products."""
+        return self._hidden_columns.dtype
+
+    def product(self, features: slice, out: Tensor) -> None:
+        """Write the products W hᵀ of some features to ``out``, ``(n, B)``, in their type."""
+        torch.mm(self._factor(features), self._hidden_columns, out=out)
+
     def logits(self, features: slice, out: Tensor) -> None:
         """Write the logits of some features to ``out``, ``(n, B)``."""
         factor, bias = self._factor(features), self.bias[features].unsqueeze(1)
@@ -113,6 +127,10 @@ class OutputLayer:
             return
         if self._low is not None:
             slope = self._low_square[: len(slope)].copy_(slope)
+        self.add_products(features, slope)
+
+    def add_products(self, features: slice, slope: Tensor) -> None:
+        """The part of `add_gradient` that is matrix products; ``slope`` in their type."""
         if self.weight_gradient is not None:
             part = self.weight_gradient[features]
             if self._low is None:

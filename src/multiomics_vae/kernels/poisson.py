@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -11,11 +13,15 @@ from multiomics_vae.kernels.fused import LogLikelihood, fused_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
+if TYPE_CHECKING:
+    from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop
+
 
 class PoissonKernel(ElementwiseKernel):
     """Cost μ − x log μ + log x! with slope μ − x by log μ; the means of a cell add up to its depth."""
 
     normalised = True
+    is_compiled = True
 
     def zero_slope(self, argument: Tensor, dispersion: Tensor | None, out: Tensor) -> None:
         out.copy_(argument)
@@ -28,6 +34,11 @@ class PoissonKernel(ElementwiseKernel):
 
     def nonzero_terms(self, argument: Tensor, values: Tensor, dispersion: Tensor | None) -> NonzeroTerms:
         return NonzeroTerms(cost=torch.lgamma(values + 1.0) - values * argument, slope=-values)
+
+    def compiled_loop(self, inputs: CompiledInputs) -> CompiledLoop:
+        from multiomics_vae.kernels.compiled.poisson_loop import PoissonLoop
+
+        return PoissonLoop(inputs)
 
 
 def poisson_log_likelihood(

@@ -75,6 +75,8 @@ class Encoder(nn.Module):
     def inputs(self, batch: ModalityBatch) -> Tensor:
         """The fixed part, which has nothing to learn, with inputs hidden in training: ``(B_m, n_inputs)``."""
         with torch.no_grad():
+            if batch.encoder_inputs is not None:
+                return self._hide(batch.encoder_inputs)
             transformed: Tensor | SparseRows = self.transform(batch)
             if self.projection:
                 return self._hide(self.projection(transformed))

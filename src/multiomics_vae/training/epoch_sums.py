@@ -7,7 +7,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
-from multiomics_vae.objective import LossTerms
+from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.training.processes import gather
 
 

@@ -24,6 +24,7 @@ from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.history import History
 from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
+from multiomics_vae.training.prepared import with_encoder_inputs
 from multiomics_vae.training.progress import EpochProgress
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
@@ -101,6 +102,8 @@ def fit(
         process = Process(trainer.global_rank, trainer.world_size)
         torch.manual_seed(config.seed + process.rank)
         device = trainer.strategy.root_device
+        visited = np.concatenate([run.training_cells, run.validation_cells])
+        data = with_encoder_inputs(data, module, visited)
         training, validation = _loaders(
             with_resident_values(data, device) if device.type == "cuda" else data, run, process
         )

@@ -13,8 +13,9 @@ from multiomics_vae.data.minibatch import Minibatch
 from multiomics_vae.data.reading import PassStart
 from multiomics_vae.data.share import ALONE, Process
 from multiomics_vae.errors import TrainingDivergedError
+from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Economy, LossTerms, Objective
+from multiomics_vae.objective import Economy, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig

@@ -1,0 +1,95 @@
+"""The Bernoulli cost and its slope, in one walk over a block of logits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_to_two
+from multiomics_vae.kernels.compiled.bits import narrowed, widened
+from multiomics_vae.kernels.compiled.compile import compiled_loop
+from multiomics_vae.kernels.compiled.places import first_at
+
+FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes to float64
+
+
+@compiled_loop
+def bernoulli_block(
+    logits: NDArray[np.floating],
+    bias: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    pointers: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    values: NDArray[np.float32],
+    first: int,
+    cost: NDArray[np.float64],
+    offset_slope: NDArray[np.float64],
+    bias_slope: NDArray[np.float32],
+) -> None:
+    """Add softplus(l) − [x > 0] l to the costs, and put the slopes σ(l) − [x > 0] in place of the logits.
+
+    Parameters
+    ----------
+    logits
+        Products W hᵀ of n features from ``first`` on, ``(n, R)``; R is a whole number of times B, and the
+        data are repeated as often. Bias and offset are added here.
+    bias, offset
+        ``(n,)`` and ``(R,)``.
+    weights
+        Of the rows in the slopes by the bias, ``(R,)``.
+    pointers, columns, values
+        The data, as in `SparseRows`, B cells.
+    first
+        Feature of the first row of ``logits``.
+    cost, offset_slope
+        Added to, ``(R,)``.
+    bias_slope
+        Written, ``(n,)``.
+    """
+    n, n_rows = logits.shape
+    n_cells = len(pointers) - 1
+    zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
+    for cell in range(n_cells):
+        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
+        high = first_at(columns, low, pointers[cell + 1], first + n)
+        for row in range(cell, n_rows, n_cells):
+            total = 0.0
+            for e in range(low, high):
+                if values[e] > 0:
+                    i = columns[e] - first
+                    total += widened(logits[i, row]) + bias[i] + offset[row]
+            cost[row] -= total
+    costs = np.zeros(n_rows, np.float32)
+    slopes = np.zeros(n_rows, np.float32)
+    for i in range(n):
+        of_bias = zero
+        for row in range(n_rows):
+            logit = widened(logits[i, row]) + bias[i] + offset[row]
+            u = exp_of(-abs(logit))
+            inverse = one / (one + u)
+            slope = inverse if logit > 0 else u * inverse
+            # Not max(l, 0), which would hide a logit that is not a number.
+            costs[row] += half * (logit + abs(logit)) + log_of_one_to_two(u)
+            slopes[row] += slope
+            of_bias += slope * weights[row]
+            logits[i, row] = narrowed(slope, logits)
+        bias_slope[i] = of_bias
+        if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
+            for row in range(n_rows):
+                cost[row] += costs[row]
+                offset_slope[row] += slopes[row]
+                costs[row] = zero
+                slopes[row] = zero
+    for cell in range(n_cells):
+        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
+        high = first_at(columns, low, pointers[cell + 1], first + n)
+        for row in range(cell, n_rows, n_cells):
+            n_open = 0
+            for e in range(low, high):
+                if values[e] > 0:
+                    i = columns[e] - first
+                    logits[i, row] = narrowed(widened(logits[i, row]) - one, logits)
+                    bias_slope[i] -= weights[row]
+                    n_open += 1
+            offset_slope[row] -= n_open

@@ -1,0 +1,75 @@
+"""Numbers as they lie in memory: bfloat16 is the upper half of a float32, and numpy has no name for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+HALF_BITS = 16
+WORD = ir.IntType(32)
+
+
+def _power_of_two(typing_context: Any, exponent: Any) -> Any:
+    """2**n as a float32, for an int32 n from −126 to 127."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        biased = builder.add(arguments[0], ir.Constant(WORD, 127))
+        return builder.bitcast(builder.shl(biased, ir.Constant(WORD, 23)), ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+def _bits_of(typing_context: Any, number: Any) -> Any:
+    """The 32 bits of a float32, as an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], WORD)
+
+    return types.int32(types.float32), generate
+
+
+def _from_bits(typing_context: Any, bits: Any) -> Any:
+    """The float32 that 32 bits stand for."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+def _widened(typing_context: Any, stored: Any) -> Any:
+    """A stored number ready for arithmetic: a bfloat16, which is kept as uint16, becomes a float32."""
+    if stored != types.uint16:
+        return stored(stored), lambda context, builder, signature, arguments: arguments[0]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.shl(builder.zext(arguments[0], WORD), ir.Constant(WORD, HALF_BITS))
+        return builder.bitcast(word, ir.FloatType())
+
+    return types.float32(types.uint16), generate
+
+
+def _narrowed(typing_context: Any, number: Any, array: Any) -> Any:
+    """A number as an array stores it: for an array of uint16 the nearest bfloat16, ties to even."""
+    kept = array.dtype
+    if kept != types.uint16:
+        return number(number, array), lambda context, builder, signature, arguments: arguments[0]
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.bitcast(arguments[0], WORD)
+        lowest = builder.and_(builder.lshr(word, ir.Constant(WORD, HALF_BITS)), ir.Constant(WORD, 1))
+        half = builder.add(lowest, ir.Constant(WORD, 0x7FFF))
+        upper = builder.lshr(builder.add(word, half), ir.Constant(WORD, HALF_BITS))
+        return builder.trunc(upper, ir.IntType(HALF_BITS))
+
+    return types.uint16(types.float32, array), generate
+
+
+power_of_two: Any = intrinsic(_power_of_two)
+bits_of: Any = intrinsic(_bits_of)
+from_bits: Any = intrinsic(_from_bits)
+widened: Any = intrinsic(_widened)
+narrowed: Any = intrinsic(_narrowed)

@@ -1,0 +1,164 @@
+"""The negative binomial cost and its slopes by the log mean and by log θ, block by block."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_more, log_of_one_to_two
+from multiomics_vae.kernels.compiled.compile import compiled_loop
+from multiomics_vae.kernels.compiled.places import first_at
+from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
+
+FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes to float64
+
+
+@compiled_loop
+def constant_terms(
+    values: NDArray[np.float32],
+    columns: NDArray[np.int64],
+    dispersion: NDArray[np.float32],
+    cost: NDArray[np.float32],
+    slope: NDArray[np.float32],
+) -> None:
+    """What does not depend on the mean: cost log x! − log Γ(x + θ) + log Γ(θ), and its slope by log θ.
+
+    Parameters
+    ----------
+    values, columns
+        Stored entries, ``(nnz,)``.
+    dispersion
+        θ, ``(F,)``.
+    cost, slope
+        Written, ``(nnz,)``.
+    """
+    base = np.empty(len(values), np.float32)
+    # Looked up first: a look-up keeps the arithmetic from using vector instructions.
+    for e in range(len(values)):
+        base[e] = dispersion[columns[e]]
+    for e in range(len(values)):
+        rising, rising_slope = log_rising_factorial(values[e], base[e])
+        factorial, _ = log_rising_factorial(values[e], np.float32(1))
+        cost[e] = factorial - rising
+        slope[e] = -rising_slope
+
+
+@compiled_loop
+def add_entries(
+    logits: NDArray[np.float32],
+    highest: NDArray[np.float32],
+    rest: NDArray[np.float32],
+    log_dispersion: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    pointers: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    values: NDArray[np.float32],
+    constant_cost: NDArray[np.float32],
+    constant_slope: NDArray[np.float32],
+    first: int,
+    cost: NDArray[np.float64],
+    slope_sum: NDArray[np.float64],
+    slopes: NDArray[np.float32],
+    log_dispersion_slope: NDArray[np.float32],
+) -> None:
+    """Add what the stored entries of a block cost beyond what they would cost as zeros.
+
+    Parameters
+    ----------
+    logits
+        Of n features from ``first`` on, ``(n, R)``; R is a whole number of times B, and the data are
+        repeated as often.
+    highest, rest
+        The log mean is (l − highest) + rest, ``(R,)``.
+    log_dispersion
+        log θ of the block, ``(n,)``.
+    weights
+        Of the rows in slopes by the dispersion, ``(R,)``.
+    pointers, columns, values
+        The data, as in `SparseRows`, B cells.
+    constant_cost, constant_slope
+        From `constant_terms`, ``(nnz,)``.
+    first
+        Feature of the first row of ``logits``.
+    cost, slope_sum
+        Added to: costs, and slopes by the log mean, ``(R,)``.
+    slopes
+        Written: slope of each entry by the log mean, ``(R / B, nnz)``.
+    log_dispersion_slope
+        Added to, ``(n,)``.
+    """
+    n, n_rows = logits.shape
+    n_cells = len(pointers) - 1
+    one = np.float32(1)
+    for cell in range(n_cells):
+        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
+        high = first_at(columns, low, pointers[cell + 1], first + n)
+        for repeat in range(n_rows // n_cells):
+            row = repeat * n_cells + cell
+            total, slope_total = 0.0, 0.0
+            for e in range(low, high):
+                i = columns[e] - first
+                slopes[repeat, e] = ((logits[i, row] - highest[row]) + rest[row]) - log_dispersion[i]
+            for e in range(low, high):
+                log_ratio = slopes[repeat, e]
+                u = exp_of(-abs(log_ratio))
+                inverse = one / (one + u)
+                # x σ(−r), and −log σ(r) = log(1 + exp(−|r|)) + max(−r, 0).
+                pull = values[e] * (u * inverse if log_ratio > 0 else inverse)
+                positive = np.float32(0.5) * (abs(log_ratio) - log_ratio)
+                total += constant_cost[e] + values[e] * (log_of_one_to_two(u) + positive)
+                slope_total += pull
+                slopes[repeat, e] = -pull
+            cost[row] += total
+            slope_sum[row] -= slope_total
+            for e in range(low, high):
+                log_dispersion_slope[columns[e] - first] += weights[row] * (
+                    constant_slope[e] - slopes[repeat, e]
+                )
+
+
+@compiled_loop
+def add_zeros(
+    logits: NDArray[np.float32],
+    highest: NDArray[np.float32],
+    rest: NDArray[np.float32],
+    dispersion: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    cost: NDArray[np.float64],
+    slope_sum: NDArray[np.float64],
+    log_dispersion_slope: NDArray[np.float32],
+) -> None:
+    """Add the costs as if all entries of a block were 0, θ log(1 + μ/θ), and put means in place of logits.
+
+    Parameters
+    ----------
+    logits, highest, rest, weights, cost, slope_sum, log_dispersion_slope
+        As for `add_entries`.
+    dispersion
+        θ of the block, ``(n,)``.
+    """
+    n, n_rows = logits.shape
+    one = np.float32(1)
+    costs = np.zeros(n_rows, np.float32)
+    slopes = np.zeros(n_rows, np.float32)
+    for i in range(n):
+        theta = dispersion[i]
+        inverse_theta = one / theta
+        of_dispersion = np.float32(0)
+        for row in range(n_rows):
+            mean = exp_of((logits[i, row] - highest[row]) + rest[row])
+            ratio = mean * inverse_theta
+            here = theta * log_of_one_more(ratio)
+            slope = mean / (one + ratio)
+            costs[row] += here
+            slopes[row] += slope
+            # θ log(1 + μ/θ) scales with (μ, θ) together, so its slopes by log μ and log θ add up to itself.
+            of_dispersion += weights[row] * (here - slope)
+            logits[i, row] = mean
+        log_dispersion_slope[i] += of_dispersion
+        if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
+            for row in range(n_rows):
+                cost[row] += costs[row]
+                slope_sum[row] += slopes[row]
+                costs[row] = np.float32(0)
+                slopes[row] = np.float32(0)

@@ -1,0 +1,59 @@
+"""The compiled loop of a negative binomial likelihood with one dispersion a feature."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multiomics_vae.kernels.compiled.count_loop import CountLoop
+from multiomics_vae.kernels.compiled.loop import CompiledInputs, Floats, Sums
+from multiomics_vae.kernels.compiled.negative_binomial import add_entries, add_zeros, constant_terms
+
+
+class NegativeBinomialLoop(CountLoop):
+    """Costs of `NegativeBinomialKernel`."""
+
+    def __init__(self, inputs: CompiledInputs) -> None:
+        super().__init__(inputs)
+        assert inputs.log_dispersion is not None
+        self.log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
+        self.dispersion: Floats = np.exp(self.log_dispersion)
+        self.inverse_dispersion = np.reciprocal(self.dispersion)
+        self.log_dispersion_slope: Floats = np.zeros(self.n_features, np.float32)
+        self.constant_cost: Floats = np.empty_like(self.values)
+        self.constant_slope: Floats = np.empty_like(self.values)
+        constant_terms(self.values, self.columns, self.dispersion, self.constant_cost, self.constant_slope)
+
+    def _add_costs(self, thread: int, here: slice, logits: Floats, slope_sum: Sums) -> None:
+        cost, by_dispersion = self.cost[thread], self.log_dispersion_slope[here]
+        add_entries(
+            logits,
+            self.highest,
+            self.rest,
+            self.log_dispersion[here],
+            self.weights,
+            self.pointers,
+            self.columns,
+            self.values,
+            self.constant_cost,
+            self.constant_slope,
+            here.start,
+            cost,
+            slope_sum,
+            self.entry_slopes,
+            by_dispersion,
+        )
+        add_zeros(
+            logits,
+            self.highest,
+            self.rest,
+            self.dispersion[here],
+            self.weights,
+            cost,
+            slope_sum,
+            by_dispersion,
+        )
+
+    def _log_dispersion_gradient(self) -> Tensor | None:
+        return torch.from_numpy(self.log_dispersion_slope) if self.wanted.log_dispersion else None

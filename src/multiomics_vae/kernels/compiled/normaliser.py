@@ -1,0 +1,136 @@
+"""The softmax over features, block by block: its normaliser, and the slopes that flow back through it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiomics_vae.kernels.compiled.arithmetic import exp_of
+from multiomics_vae.kernels.compiled.bits import narrowed, widened
+from multiomics_vae.kernels.compiled.compile import compiled_loop
+from multiomics_vae.kernels.compiled.places import first_at
+
+FEATURES_IN_TILE = 32  # two tiles of logits fit the cache nearest to the processor
+
+
+@compiled_loop
+def take_in_block(
+    products: NDArray[np.floating],
+    bias: NDArray[np.float32],
+    highest: NDArray[np.float32],
+    total: NDArray[np.float64],
+    logits: NDArray[np.float32],
+) -> None:
+    """Write the logits of a block, and let the running maximum and Σ exp(l − maximum) take them in.
+
+    Parameters
+    ----------
+    products
+        W hᵀ, ``(n, R)``.
+    bias
+        ``(n,)``.
+    highest, total
+        Changed, ``(R,)``; −inf and 0 before the first block.
+    logits
+        Written, ``(n, R)``; not the memory of ``products``.
+    """
+    n, n_rows = products.shape
+    tile_highest = np.empty(n_rows, np.float32)
+    sums = np.empty(n_rows, np.float32)
+    for start in range(0, n, FEATURES_IN_TILE):
+        stop = min(start + FEATURES_IN_TILE, n)
+        tile_highest[:] = highest
+        for i in range(start, stop):
+            for row in range(n_rows):
+                logit = widened(products[i, row]) + bias[i]
+                logits[i, row] = logit
+                tile_highest[row] = logit if logit > tile_highest[row] else tile_highest[row]
+        sums[:] = np.float32(0)
+        for i in range(start, stop):
+            for row in range(n_rows):
+                sums[row] += exp_of(logits[i, row] - tile_highest[row])
+        for row in range(n_rows):
+            total[row] = total[row] * exp_of(highest[row] - tile_highest[row]) + sums[row]
+            highest[row] = tile_highest[row]
+
+
+@compiled_loop
+def logits_of_block(
+    products: NDArray[np.floating], bias: NDArray[np.float32], logits: NDArray[np.float32]
+) -> None:
+    """Write the logits alone; arguments as for `take_in_block`."""
+    n, n_rows = products.shape
+    for i in range(n):
+        for row in range(n_rows):
+            logits[i, row] = widened(products[i, row]) + bias[i]
+
+
+@compiled_loop
+def means_of_block(
+    logits: NDArray[np.float32], highest: NDArray[np.float32], rest: NDArray[np.float32]
+) -> None:
+    """Put the means exp((l − highest) + rest) in place of logits ``(n, R)``."""
+    n, n_rows = logits.shape
+    for i in range(n):
+        for row in range(n_rows):
+            logits[i, row] = exp_of((logits[i, row] - highest[row]) + rest[row])
+
+
+@compiled_loop
+def slopes_of_block(
+    means: NDArray[np.float32],
+    inverse_dispersion: NDArray[np.float32],
+    share_slope: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    pointers: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    entry_slopes: NDArray[np.float32],
+    first: int,
+    slopes: NDArray[np.floating],
+    bias_slope: NDArray[np.float32],
+) -> None:
+    """Slopes by the logits: those of zeros, μ/(1 + μ/θ) + μ · share slope, and those of stored entries.
+
+    Parameters
+    ----------
+    means
+        Of n features from ``first`` on, ``(n, R)``; R is a whole number of times B, and the data are
+        repeated as often.
+    inverse_dispersion
+        1/θ of the block, ``(n,)``; zeros for a Poisson.
+    share_slope
+        −Σ slopes by the log mean / depth, ``(R,)``.
+    weights
+        Of the rows in slopes by the bias, ``(R,)``.
+    pointers, columns
+        The data, as in `SparseRows`, B cells.
+    entry_slopes
+        What stored entries add to the slopes by the log mean, ``(R / B, nnz)``.
+    first
+        Feature of the first row of ``means``.
+    slopes
+        Written, ``(n, R)``; not the memory of ``means``.
+    bias_slope
+        Written, ``(n,)``.
+    """
+    n, n_rows = means.shape
+    n_cells = len(pointers) - 1
+    one = np.float32(1)
+    for i in range(n):
+        of_bias = np.float32(0)
+        for row in range(n_rows):
+            mean = means[i, row]
+            slope = mean / (one + mean * inverse_dispersion[i]) + mean * share_slope[row]
+            of_bias += slope * weights[row]
+            slopes[i, row] = narrowed(slope, slopes)
+        bias_slope[i] = of_bias
+    for cell in range(n_cells):
+        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
+        high = first_at(columns, low, pointers[cell + 1], first + n)
+        for repeat in range(n_rows // n_cells):
+            row = repeat * n_cells + cell
+            for e in range(low, high):
+                i = columns[e] - first
+                added = entry_slopes[repeat, e]
+                slopes[i, row] = narrowed(widened(slopes[i, row]) + added, slopes)
+                bias_slope[i] += weights[row] * added

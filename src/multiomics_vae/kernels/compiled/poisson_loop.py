@@ -1,0 +1,40 @@
+"""The compiled loop of a Poisson likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multiomics_vae.kernels.compiled.count_loop import CountLoop
+from multiomics_vae.kernels.compiled.loop import CompiledInputs, Floats, Sums
+from multiomics_vae.kernels.compiled.normaliser import means_of_block
+from multiomics_vae.kernels.compiled.poisson import add_entries, log_factorials
+
+
+class PoissonLoop(CountLoop):
+    """Costs of `PoissonKernel`; the means of a cell add up to its depth, and so do the slopes of zeros."""
+
+    def __init__(self, inputs: CompiledInputs) -> None:
+        super().__init__(inputs)
+        self.inverse_dispersion = np.zeros(self.n_features, np.float32)
+        self.entry_slopes[:] = -self.values
+        self.log_factorial: Floats = np.empty_like(self.values)
+        log_factorials(self.values, self.log_factorial)
+
+    def _add_costs(self, thread: int, here: slice, logits: Floats, slope_sum: Sums) -> None:
+        cost = self.cost[thread]
+        if here.start == 0:
+            cost += self.depth
+            slope_sum += self.depth
+        add_entries(
+            logits,
+            self.highest,
+            self.rest,
+            self.pointers,
+            self.columns,
+            self.values,
+            self.log_factorial,
+            here.start,
+            cost,
+            slope_sum,
+        )
+        means_of_block(logits, self.highest, self.rest)
