@@ -11,6 +11,8 @@ import pytest
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
+# Two minutes of one processor, which a busy machine stretches.
+@pytest.mark.timeout(1_200)
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
