@@ -9,7 +9,7 @@ users' tables are unknown here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,13 @@ class WeightedLogLikelihood:
     def total(self) -> Tensor:
         """Weighted sum over draws and rows, a scalar, differentiable."""
         return self.totals.sum()
+
+
+class RowSource(Protocol):
+    """Whoever keeps the rows of wide matrices."""
+
+    def take(self, parameter: Tensor, sample: FeatureSample) -> Tensor:
+        """The drawn rows of a parameter, ``(n, H)``; differentiable."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,7 @@ class MultimodalModule(nn.Module):
         covariates: Covariates,
         n_features: int,
         generator: torch.Generator,
+        rows: RowSource | None = None,
     ) -> OutputPart | None:
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
@@ -201,6 +209,8 @@ class MultimodalModule(nn.Module):
             How many to draw.
         generator
             Decides which.
+        rows
+            Where the drawn rows of the last layer's matrix come from; None takes them from the matrix.
         """
         if not isinstance(batch.values, SparseRows) or batch.values.n_features <= n_features:
             return None
@@ -212,7 +222,8 @@ class MultimodalModule(nn.Module):
         layer = self.parts[modality].decoder.last_layers[0]
         like = batch.values.values.new_empty(len(batch.rows), 1)
         chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
-        return OutputPart(sample.rows_of(layer.weight), sample.rows_of(layer.bias), chunked, sample)
+        weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
+        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample)
 
     def log_likelihood(
         self,

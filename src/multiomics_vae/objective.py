@@ -25,7 +25,7 @@ from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.fusion import Evidence, Subset
 from multiomics_vae.kernels import ChunkOptions
 from multiomics_vae.loss_terms import LossTerm, LossTerms
-from multiomics_vae.module import MultimodalModule, OutputPart
+from multiomics_vae.module import MultimodalModule, OutputPart, RowSource
 
 SubsetObjective = Literal["within", "cross", "none"]
 
@@ -95,10 +95,13 @@ class Economy:
     n_features
         Features of a modality, drawn anew at each step, that stand for all; None takes all. See
         `MultimodalModule.draw_features` for what always takes all.
+    rows
+        Where the rows of drawn features come from; None takes them from the module's parameters.
     """
 
     product_dtype: torch.dtype | None = None
     n_features: int | None = None
+    rows: RowSource | None = None
 
 
 EXACT = Economy()
@@ -356,10 +359,11 @@ def _output_parts(
 ) -> OutputParts:
     drawn: list[OutputPart | None] = []
     for m, batch in enumerate(minibatch.modalities):
-        n = economy.n_features
-        drawn.append(
-            None if n is None else module.draw_features(m, batch, minibatch.covariates, n, noise.generator)
-        )
+        n, covariates = economy.n_features, minibatch.covariates
+        if n is None:
+            drawn.append(None)
+        else:
+            drawn.append(module.draw_features(m, batch, covariates, n, noise.generator, economy.rows))
     return OutputParts(tuple(drawn), ChunkOptions(product_dtype=economy.product_dtype))
 
 

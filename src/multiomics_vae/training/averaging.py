@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,21 @@ class WeightAverage:
         self.n_updates = 0
         self.average: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
         self.in_use = False
+        self._own = list(range(len(self.parameters)))
+
+    @property
+    def next_decay(self) -> float:
+        """D of the step to come."""
+        return min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The average of one parameter."""
+        return self.average[next(i for i, each in enumerate(self.parameters) if each is parameter)]
+
+    def leave_out(self, parameters: Iterable[Tensor]) -> None:
+        """Leave the average of some parameters to somebody else, who works by `next_decay`."""
+        others = {id(parameter) for parameter in parameters}
+        self._own = [i for i, parameter in enumerate(self.parameters) if id(parameter) not in others]
 
     def follow(self) -> None:
         """Move the average to where the weights are now: a trainer moves them to its device."""
@@ -44,8 +59,9 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take the weights of this step in."""
-        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates)) if self.decay else 0.0
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], 1.0 - decay)
+        if self._own:
+            weights = [self.parameters[i].detach() for i in self._own]
+            torch._foreach_lerp_([self.average[i] for i in self._own], weights, 1.0 - self.next_decay)
         self.n_updates += 1
 
     @torch.no_grad()
@@ -55,11 +71,8 @@ class WeightAverage:
             average.copy_(tensors[str(i)])
         self.n_updates = n_updates
 
-    @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the live weights and the average."""
-        live = [parameter.detach().clone() for parameter in self.parameters]
-        for parameter, average in zip(self.parameters, self.average, strict=True):
-            parameter.copy_(average)
-        self.average = live
+        """Exchange the live weights and the average, which costs no memory: they trade places."""
+        for i, parameter in enumerate(self.parameters):
+            parameter.data, self.average[i] = self.average[i], parameter.data
         self.in_use = not self.in_use

@@ -21,6 +21,7 @@ from multiomics_vae.errors import DeviceError, is_out_of_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective
 from multiomics_vae.training.balance import GradientBalance
+from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
 from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
@@ -28,6 +29,7 @@ from multiomics_vae.training.prepared import with_encoder_inputs
 from multiomics_vae.training.progress import EpochProgress
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
+from multiomics_vae.training.touched_rows import TouchedRows
 from multiomics_vae.training.trainer import make_trainer
 
 
@@ -108,7 +110,10 @@ def fit(
             with_resident_values(data, device) if device.type == "cuda" else data, run, process
         )
         keeper = StateKeeper(keep, training, process)
-        plan = _plan(module, data, run, history, process, keeper)
+        # Whoever else reads or clips in the middle of a pass must find all rows up to date.
+        alone = device.type == "cpu" and process.n_processes == 1 and not callbacks
+        rows = _rows(module, config) if alone else None
+        plan = _plan(module, data, run, history, process, keeper, rows)
         n_epochs = plan.schedule.n_epochs
         if resumed is not None:
             check_processes(resumed, process)
@@ -160,6 +165,7 @@ def _plan(
     history: History,
     process: Process,
     keeper: StateKeeper,
+    rows: TouchedRows | None,
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
     objective = Objective(
@@ -169,7 +175,13 @@ def _plan(
         watch=balance.watch if balance else None,
     )
     names = data.schema.modality_names
-    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper)
+    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows)
+
+
+def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:
+    """Matrices of which a step sees a part only; None where the gradient as a whole is clipped."""
+    n_features = config.n_features_per_step
+    return None if n_features is None or config.gradient_clip > 0 else TouchedRows.of(module, n_features)
 
 
 def _out_of_memory(batch_size: int) -> str:

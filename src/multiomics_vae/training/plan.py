@@ -18,6 +18,7 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Economy, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
+from multiomics_vae.training.best import BestWeights
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.history import History
@@ -33,6 +34,7 @@ from multiomics_vae.training.state import (
     restore_dropout,
     restore_optimizer,
 )
+from multiomics_vae.training.touched_rows import TouchedRows
 
 VALIDATION_SEED = 20_181_206
 
@@ -64,6 +66,8 @@ class TrainingPlan(pl.LightningModule):
         Which of the processes that train together this is.
     keeper
         Is told where training stands after every step and pass; None where nobody wants to know.
+    rows
+        Optimises wide matrices by the rows that were drawn; None where all rows are.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class TrainingPlan(pl.LightningModule):
         balance: GradientBalance | None = None,
         process: Process = ALONE,
         keeper: Keeper | None = None,
+        rows: TouchedRows | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -84,6 +89,7 @@ class TrainingPlan(pl.LightningModule):
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
         self.process = process
         self.keeper = keeper
+        self.rows = rows or TouchedRows(())
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -91,7 +97,7 @@ class TrainingPlan(pl.LightningModule):
         self.average = WeightAverage(module, config.weight_averaging)
         self.best_elbo = -float("inf")
         self.best_epoch = 0
-        self.best_state = self._snapshot()
+        self.best = BestWeights(module)
         self._sums = EpochSums(modality_names)
         self._validation_sums = EpochSums(modality_names)
         self._generator: torch.Generator | None = None
@@ -105,7 +111,7 @@ class TrainingPlan(pl.LightningModule):
         self.products.round_on(self.device)
 
     def training_step(self, minibatch: Minibatch, batch_idx: int) -> Tensor:
-        economy = Economy(self.products.dtype, self.config.n_features_per_step)
+        economy = Economy(self.products.dtype, self.config.n_features_per_step, self.rows)
         terms = self.objective(self.module, minibatch, self.kl_scale, self._noise(), economy)
         self._check_finite(terms)
         self._beta = self.objective.config.kl_weight * self.kl_scale
@@ -113,7 +119,9 @@ class TrainingPlan(pl.LightningModule):
         return terms.loss * self.process.loss_scale(minibatch.share)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        self.rows.before_step()
+        found = [self.rows.gradient(parameter) for parameter in self.module.parameters()]
+        gradients = [gradient for gradient in found if gradient is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             raise TrainingDivergedError(
@@ -124,6 +132,8 @@ class TrainingPlan(pl.LightningModule):
     def on_train_batch_end(self, outputs: object, batch: Minibatch, batch_idx: int) -> None:
         self.products.restore()
         self.average.update()
+        # The next gradients are made before Lightning lets go of these.
+        self.module.zero_grad(set_to_none=True)
         self._last_minibatch = batch
         if self.balance is not None:
             self.objective.modality_weights = self.balance.weights()
@@ -142,24 +152,29 @@ class TrainingPlan(pl.LightningModule):
     # --- epochs ----------------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        self.average.swap()
+        self._swap()
 
     def on_validation_end(self) -> None:
         found = self._validation_sums.averages("validation")
         self._validation_sums = EpochSums(self.modality_names)
         if not self.trainer.sanity_checking:
             self._close_epoch(found)
-        self.average.swap()
+        self._swap()
 
     def on_train_epoch_end(self) -> None:
         if not self.trainer.enable_validation:
-            self.average.swap()
+            self._swap()
             self._try_average()
             self._close_epoch({})
-            self.average.swap()
+            self._swap()
         self.n_done = 0
         if self.keeper is not None:
             self.keeper.after_pass(self)
+
+    def _swap(self) -> None:
+        """Exchange the live weights and their average."""
+        self.rows.settle()
+        self.average.swap()
 
     @torch.no_grad()
     def _try_average(self) -> None:
@@ -176,7 +191,8 @@ class TrainingPlan(pl.LightningModule):
         epoch = self.history.n_epochs
         elbo = validation.get("elbo_validation", float(epoch))
         if not self.config.early_stopping or elbo > self.best_elbo:
-            self.best_elbo, self.best_epoch, self.best_state = elbo, epoch, self._snapshot()
+            self.best_elbo, self.best_epoch = elbo, epoch
+            self.best.keep()
         elif epoch - self.best_epoch >= self.schedule.patience:
             self.trainer.should_stop = True
 
@@ -193,13 +209,13 @@ class TrainingPlan(pl.LightningModule):
         if self.best_epoch or not self.average.n_updates:
             return
         if not self.average.in_use:
-            self.average.swap()
+            self._swap()
         if all(bool(torch.isfinite(parameter).all()) for parameter in self.average.parameters):
-            self.best_state = self._snapshot()
+            self.best.keep()
 
     def restore_best(self) -> None:
         """Put the best weights in place, whichever are there now."""
-        self.module.load_state_dict(self.best_state)
+        self.best.restore()
 
     # --- stopping and going on -------------------------------------------------------------------
 
@@ -211,6 +227,7 @@ class TrainingPlan(pl.LightningModule):
         pass_start
             Of the pass under way, or of the next one.
         """
+        self.rows.settle()
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         return TrainingState(
@@ -229,7 +246,7 @@ class TrainingPlan(pl.LightningModule):
             joined(
                 weights=self.module.state_dict(),
                 average={str(i): tensor for i, tensor in enumerate(self.average.average)},
-                best=self.best_state,
+                best=self.best.tensors,
                 optimizer=optimizer_tensors(optimizer),
                 sums=self._sums.tensors(),
                 noise={"objective": self._noise().get_state()},
@@ -242,7 +259,8 @@ class TrainingPlan(pl.LightningModule):
         progress = state.progress
         self._resumed = state
         self.n_steps, self.n_done = progress.n_steps, progress.n_done
-        self.best_epoch, self.best_state = progress.best_epoch, state.under("best")
+        self.best_epoch = progress.best_epoch
+        self.best.take_over(state.under("best"))
         self.best_elbo = -float("inf") if progress.best_elbo is None else progress.best_elbo
         self.objective.modality_weights = progress.modality_weights
         if self.balance is not None:
@@ -275,6 +293,7 @@ class TrainingPlan(pl.LightningModule):
         if self._resumed is not None:
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
             done = self._resumed.progress.n_steps
+        self.rows.attach(optimizer, self.average)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.learning_rate_factor(done + step)
         )
@@ -302,9 +321,6 @@ class TrainingPlan(pl.LightningModule):
             self._generator = torch.Generator(self.device).manual_seed(self.config.seed)
         return self._generator
 
-    def _snapshot(self) -> dict[str, Tensor]:
-        return {name: value.detach().clone() for name, value in self.module.state_dict().items()}
-
     def _check_finite(self, terms: LossTerms, where: str = "") -> None:
         """Raise if the loss is not a number that can be trained on, naming the first term that is not."""
         finite = torch.isfinite(terms.loss + terms.elbo)
@@ -325,7 +341,8 @@ class TrainingPlan(pl.LightningModule):
 
     def _diverged_gradient(self) -> str:
         for name, parameter in self.module.named_parameters():
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+            gradient = self.rows.gradient(parameter)
+            if gradient is not None and not torch.isfinite(gradient).all():
                 room, _, rest = name.partition(".")
                 number = rest.partition(".")[0]
                 if room == "modalities":

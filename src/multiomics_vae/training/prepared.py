@@ -11,7 +11,7 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.module import MultimodalModule
 
-CELLS_AT_ONCE = 512
+CELLS_AT_ONCE = 128
 
 
 def with_encoder_inputs(data: MultimodalData, module: MultimodalModule, cells: np.ndarray) -> MultimodalData:
