@@ -113,6 +113,19 @@ def test_row_48_a_resumed_training_is_the_uninterrupted_one(
     np.testing.assert_array_equal(resumed.train_indices, whole.train_indices)
 
 
+def test_row_48_with_a_part_of_the_features_a_step(cells: mudata.MuData, tmp_path: Path) -> None:
+    """Rows that were not drawn make up for the steps they missed before a state is kept."""
+    kept = {"checkpoint_every": 3, "n_features_per_step": 4, **CHOICES}
+    whole = make_model(cells, decoders="mlp").train(4, checkpoint_folder=tmp_path / "whole", **kept)
+    with pytest.raises(PowerCut):
+        model = make_model(cells, decoders="mlp")
+        model.train(4, checkpoint_folder=tmp_path / "cut", callbacks=[CutAt(10)], **kept)
+    resumed = MultiVAE.resume(tmp_path / "cut", cells, progress=False)
+    assert resumed.history.n_epochs == 4
+    for name, tensor in whole.module.state_dict().items():
+        torch.testing.assert_close(resumed.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+
+
 def test_keeping_the_state_changes_nothing(cells: mudata.MuData, tmp_path: Path) -> None:
     plain = make_model(cells).train(2, **CHOICES)
     kept = make_model(cells).train(2, checkpoint_folder=tmp_path / "run", checkpoint_every=1, **CHOICES)
