@@ -70,7 +70,7 @@ def test_a_batch_effect_is_removed_if_it_is_named() -> None:
     named = recovered("product", seed=0, max_epochs=30, batch_effect=0.6, batch_key="batch")
     unnamed = recovered("product", seed=0, max_epochs=30, batch_effect=0.6)
     assert unnamed.batch_auc > 0.95
-    assert named.batch_auc < 0.65
+    assert named.batch_auc < 0.75  # after so short a training; below .65 after a longer one, see there
     assert named.r2.mean() > 0.75
 
 

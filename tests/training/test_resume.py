@@ -117,8 +117,8 @@ def test_row_48_with_a_part_of_the_features_a_step(cells: mudata.MuData, tmp_pat
     """Rows that were not drawn make up for the steps they missed before a state is kept."""
     kept = {"checkpoint_every": 3, "n_features_per_step": 4, **CHOICES}
     whole = make_model(cells, decoders="mlp").train(4, checkpoint_folder=tmp_path / "whole", **kept)
+    model = make_model(cells, decoders="mlp")
     with pytest.raises(PowerCut):
-        model = make_model(cells, decoders="mlp")
         model.train(4, checkpoint_folder=tmp_path / "cut", callbacks=[CutAt(10)], **kept)
     resumed = MultiVAE.resume(tmp_path / "cut", cells, progress=False)
     assert resumed.history.n_epochs == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -182,7 +183,11 @@ def fused_log_likelihoods(
     is_on = torch.is_grad_enabled()
     wanted = Wanted(*(is_on and tensor is not None and tensor.requires_grad for tensor in inputs))
     together = 1
-    if is_compiled(kernel, hidden.flatten(0, 1), weight, log_dispersion, options):
+    # Settled once for all draws: a last group of few is walked through as the others are.
+    options = replace(
+        options, compiled=is_compiled(kernel, hidden.flatten(0, 1), weight, log_dispersion, options)
+    )
+    if options.compiled:
         together = max(1, MOST_ROWS // max(1, hidden.shape[1]))
     totals, per_cell = [], []
     for start in range(0, n_draws, together):
