@@ -9,8 +9,6 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import torch
-from numpy.typing import NDArray
 
 import marginal
 from baselines import binarised
@@ -41,27 +39,13 @@ class Curve(pl.Callback):
         with self.clock:
             wall, cpu = self.clock.wall_seconds, self.clock.cpu_seconds
             Z = self.model.get_latent_representation(self.task.mdata)  # (N, K)
-            peaks = _peaks_from_rna(self.model, self.held_out)
+            # Of a cell of average depth, whatever the depth of the one asked about: (n, F).
+            peaks = self.model.get_normalized("atac", self.held_out, given=["rna"]).to_numpy()
             self.points.append(curve_point(self.task, epoch, wall, cpu, Z, peaks))
 
 
-def _peaks_from_rna(model: MultiVAE, cells: md.MuData) -> NDArray[np.float32]:
-    """Decode the mean of q(z | RNA) at the average depth; one batch, so its code is 0. ``(n, F)``."""
-    from multiomics_vae.data.minibatch import Covariates
-    from multiomics_vae.likelihoods import CellContext
-
-    z = torch.from_numpy(model.get_latent_representation(cells, modalities=["rna"]))  # (n, K)
-    batch = torch.zeros(len(z), dtype=torch.int64)
-    covariates = Covariates(batch, batch.new_empty(len(z), 0), z.new_empty(len(z), 0))
-    atac = model.schema.modality_names.index("atac")
-    with torch.inference_mode():
-        outputs = model.module.decode(atac, z, covariates)
-        peaks = model.module.likelihoods[atac].normalized(outputs, CellContext(z.new_ones(len(z)), batch))
-    return peaks.numpy()
-
-
 def product(task: Task) -> EmbeddingRun:
-    """Experts multiplied with the prior expert."""
+    """The prior expert times the experts, each raised to a learned power."""
     return _multivae(task, "product")
 
 
