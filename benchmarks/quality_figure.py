@@ -28,7 +28,7 @@ from records import Record
 
 PANELS = (HELD_OUT_ACCURACY, HELD_OUT_NMI, PEAKS_FROM_RNA)
 MARKERS = "os^Dv"
-GREY = "0.45"
+GREY = "0.3"
 
 
 def draw(path: Path, peer: Record, groups: Sequence[tuple[str, Sequence[Record]]]) -> None:
@@ -62,9 +62,10 @@ def _panel(ax: Axes, score: Score, peer: Record, groups: Sequence[tuple[str, Seq
         _label(ax, name, corner, (-2, -18 - 12 * i), colour, "left")
     curve = trajectory(peer, score)
     _line(ax, curve, theirs, MARKERS[len(groups)])
-    middle = curve[len(curve) // 2]
-    _label(ax, "MULTIVI", (middle.cpu_seconds, middle.value), (-8, 2), theirs, "right")
     target = best(curve)
+    half_way = (curve[0].value + target.value) / 2
+    middle = min(curve, key=lambda moment: abs(moment.value - half_way))
+    _label(ax, "MULTIVI", (middle.cpu_seconds, middle.value), (-8, 2), theirs, "right")
     _arrow(
         ax, target, [first_reaching(trajectory(r, score), target.value) for _, runs in groups for r in runs]
     )
@@ -93,6 +94,6 @@ def _arrow(ax: Axes, target: Moment, reached: Sequence[Moment | None]) -> None:
         _label(ax, text, (target.cpu_seconds, target.value), (0, 4), GREY, "right")
         return
     slowest, start = max(found), (target.cpu_seconds, target.value)
-    ax.annotate("", (slowest, target.value), start, arrowprops={"arrowstyle": "->", "color": GREY})
+    ax.annotate("", (slowest, target.value), start, arrowprops={"arrowstyle": "->", "color": GREY}, zorder=5)
     text = f"at least {int(target.cpu_seconds / slowest)} times sooner"
     _label(ax, text, (slowest, target.value), (8, -12), GREY, "left")
