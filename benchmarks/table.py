@@ -38,7 +38,9 @@ def render(records: Sequence[Record], descriptions: Sequence[tuple[str, str]]) -
     methods = " ".join(runs[0].method for _, runs in groups)
     seeds = " ".join(str(seed) for seed in sorted({r.seed for r in records}))
     caps = " ".join(f"{cap / 60:g}" for cap in sorted({r.cap_seconds for r in records}))
-    clocks = " ".join(sorted({r.cap_clock for r in records}))
+    # The clock of a cap that nobody met says nothing.
+    met = [record for record in records if record.stopped_by == "cap"] or records
+    clocks = " ".join(sorted({r.cap_clock for r in met}))
     threads = " ".join(str(n) for n in sorted({r.threads for r in records}))
     lines = [
         "```bash",
