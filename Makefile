@@ -32,9 +32,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# One thread: for so small a model a second one saves nothing, and on a busy machine the two wait for one another.
 demo: $(STAMP) ## Train on bundled real data and write results and figures into demo/
 	@mkdir -p demo
-	@MPLBACKEND=Agg $(BIN)/python -m multiomics_vae.demo
+	@OMP_NUM_THREADS=1 MPLBACKEND=Agg $(BIN)/python -m multiomics_vae.demo
 
 test: $(STAMP) ## Run the fast tests
 	@$(TEST) -m "not slow" -n $(WORKERS) $(PYTEST_ARGS)
