@@ -16,12 +16,13 @@ from torch import Tensor
 
 @cache
 def has_wide_products() -> bool:
-    """Whether oneDNN multiplies float32 matrices here: a processor with AVX-512, and PyTorch built with it."""
+    """Whether oneDNN multiplies float32 matrices here: with AVX-512, if PyTorch was built with it."""
     try:
         _linear()
     except AttributeError:
         return False
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_supported()
+    is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return is_built and torch.cpu._is_avx512_supported()
 
 
 def product_with_transposed(left: Tensor, right: Tensor) -> Tensor:
