@@ -42,6 +42,11 @@ def _flops_of_addmm(_: object, left: tuple[int, int], right: tuple[int, int], **
     return 2 * left[0] * left[1] * right[1]
 
 
+def _flops_with_transposed(left: tuple[int, int], right: tuple[int, int], *_: object, **__: object) -> int:
+    """Two a multiplication, from the shapes of the factors, both with the summed dimension last."""
+    return 2 * left[0] * left[1] * right[0]
+
+
 class Contender(ABC):
     """A model that can be timed."""
 
@@ -78,10 +83,16 @@ class Contender(ABC):
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        # The product that adds in place is an operation of its own, which the counter does not know.
-        more = {torch.ops.aten.addmm_: _flops_of_addmm}
+        # Operations that the counter does not know, and it sees those of one thread only.
+        more = {
+            torch.ops.aten.addmm_: _flops_of_addmm,
+            torch.ops.mkldnn._linear_pointwise: _flops_with_transposed,
+        }
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
         with FlopCounterMode(display=False, custom_mapping=more) as counter:
             self._train(training)
+        torch.set_num_threads(n_threads)
         n_steps = training.n_epochs * -(-self.n_cells // training.batch_size)
         return float(counter.get_total_flops()) / n_steps
 

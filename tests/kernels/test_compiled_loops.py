@@ -290,3 +290,43 @@ def test_an_error_in_a_thread_is_not_lost(threads: int) -> None:
 
     with Blocks() as blocks, pytest.raises(ValueError, match="from a block"):
         blocks.each(1000, fail)
+
+
+def test_blocks_take_every_number_once(threads: int) -> None:
+    for n in (0, 1, 2, 7, 200):
+        seen = torch.zeros(n, dtype=torch.int64)
+
+        def mark(thread: int, i: int, seen: Tensor = seen) -> None:
+            assert 0 <= thread < threads
+            seen[i] += 1
+
+        with Blocks() as blocks:
+            blocks.each_one(n, mark)
+        assert bool((seen == 1).all())
+
+
+def test_blocks_leave_torch_its_threads(threads: int) -> None:
+    inside = []
+    with Blocks() as blocks:
+        blocks.each_one(8, lambda thread, i: inside.append(torch.get_num_threads()))
+    assert set(inside) == {1}
+    with pytest.raises(ValueError, match="stop"), Blocks():
+        raise ValueError("stop")
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_number_of_threads_changes_no_bit(case: Case) -> None:
+    inputs = make_inputs(n_features=700, dtype=torch.float32)
+    options = ChunkOptions(chunk_size=64, compiled=True)
+    before, found = torch.get_num_threads(), []
+    try:
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            leaves = inputs.hidden.detach().requires_grad_(), inputs.weight.detach().requires_grad_()
+            value = case.fused(replace(inputs, hidden=leaves[0], weight=leaves[1]), options)
+            found.append((value.per_cell, *torch.autograd.grad(value.total, leaves)))
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))

@@ -91,7 +91,7 @@ def test_every_entry_lands_in_its_chunk(chunk_size: int) -> None:
 
 @pytest.mark.parametrize(
     ("n_cells", "device", "expected"),
-    [(128, "cpu", 4096), (1, "cpu", 8192), (0, "cpu", 8192), (100_000, "cpu", 512), (128, "cuda", 65536)],
+    [(128, "cpu", 2048), (1, "cpu", 8192), (0, "cpu", 8192), (100_000, "cpu", 512), (128, "cuda", 65536)],
 )
 def test_chunk_size_follows_the_cells(n_cells: int, device: str, expected: int) -> None:
     assert ChunkOptions().chunk_size_for(n_cells, torch.float32, torch.device(device)) == expected

@@ -8,7 +8,7 @@ import torch
 
 from multiomics_vae.errors import InputError
 
-CPU_BUFFER_BYTES = 2**21
+CPU_BUFFER_BYTES = 2**20
 GPU_BUFFER_BYTES = 2**25
 SMALLEST_CHUNK, LARGEST_CPU_CHUNK, LARGEST_GPU_CHUNK = 512, 8192, 65536
 
@@ -21,7 +21,7 @@ class ChunkOptions:
     ----------
     chunk_size
         Features in a chunk. None chooses the power of two for which a ``(chunk, B)`` buffer fills
-        about 2 MiB (near the size of a level-2 cache), within 512 … 8192; on a GPU, where launching a
+        about 1 MiB (the size of a level-2 cache), within 512 … 8192; on a GPU, where launching a
         kernel costs more than cache misses, 32 MiB within 512 … 65536.
     memory_budget
         Bytes that the outputs of all F features may take where they are needed twice (a softmax over
@@ -47,7 +47,7 @@ class ChunkOptions:
     Examples
     --------
     >>> ChunkOptions().chunk_size_for(n_cells=128, dtype=torch.float32, device=torch.device("cpu"))
-    4096
+    2048
     """
 
     chunk_size: int | None = None

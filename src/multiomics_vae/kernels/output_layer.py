@@ -65,12 +65,14 @@ class OutputLayer:
         product_dtype: torch.dtype | None,
         wanted: Wanted,
     ) -> None:
-        self.weight, self.bias, self.offset = weight, bias, offset
+        # Threads that take part have an autograd mode of their own.
+        hidden, weight = hidden.detach(), weight.detach()
+        self.hidden, self.weight, self.bias, self.offset = hidden, weight, bias, offset
         self.cell_weights, self.wanted = cell_weights, wanted
         (n_cells, n_hidden), n_features = hidden.shape, weight.shape[0]
         low = None if product_dtype == hidden.dtype else product_dtype
         self._low = low
-        self._hidden_columns = hidden.to(low or hidden.dtype).t().contiguous()  # (H, B)
+        self.hidden_columns = hidden.to(low or hidden.dtype).t().contiguous()  # (H, B)
         if low is not None:
             width = min(chunk_size, n_features)
             self._low_square = hidden.new_empty(width, n_cells, dtype=low)  # (chunk, B)
@@ -84,30 +86,26 @@ class OutputLayer:
         if wanted.weight:
             self.weight_gradient = empty_buffer((n_features, n_hidden), weight)  # (F, H)
             weighted = hidden if cell_weights is None else hidden * cell_weights.unsqueeze(1)
-            self._weighted_hidden = weighted.to(low or hidden.dtype).contiguous()  # (B, H)
+            self.weighted_hidden = weighted.to(low or hidden.dtype).contiguous()  # (B, H)
 
     @property
     def n_rows(self) -> int:
         """B."""
-        return self._hidden_columns.shape[1]
+        return self.hidden_columns.shape[1]
 
     @property
     def product_dtype(self) -> torch.dtype:
         """Type of the factors of products."""
-        return self._hidden_columns.dtype
-
-    def product(self, features: slice, out: Tensor) -> None:
-        """Write the products W hᵀ of some features to ``out``, ``(n, B)``, in their type."""
-        torch.mm(self._factor(features), self._hidden_columns, out=out)
+        return self.hidden_columns.dtype
 
     def logits(self, features: slice, out: Tensor) -> None:
         """Write the logits of some features to ``out``, ``(n, B)``."""
         factor, bias = self._factor(features), self.bias[features].unsqueeze(1)
         if self._low is None:
-            torch.addmm(bias, factor, self._hidden_columns, out=out)
+            torch.addmm(bias, factor, self.hidden_columns, out=out)
         else:
             product = self._low_square[: len(out)]
-            torch.mm(factor, self._hidden_columns, out=product)
+            torch.mm(factor, self.hidden_columns, out=product)
             # Copied first: a sum of two types is slower than a copy and a sum.
             out.copy_(product).add_(bias)
         if self.offset is not None:
@@ -134,9 +132,9 @@ class OutputLayer:
         if self.weight_gradient is not None:
             part = self.weight_gradient[features]
             if self._low is None:
-                torch.mm(slope, self._weighted_hidden, out=part)
+                torch.mm(slope, self.weighted_hidden, out=part)
             else:
-                part.copy_(torch.mm(slope, self._weighted_hidden, out=self._low_gradient[: len(slope)]))
+                part.copy_(torch.mm(slope, self.weighted_hidden, out=self._low_gradient[: len(slope)]))
         if self.hidden_gradient is not None:
             if self._low is None:
                 self.hidden_gradient.addmm_(slope.t(), self._factor(features))

@@ -18,6 +18,7 @@ from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
+from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective
 from multiomics_vae.training.balance import GradientBalance
@@ -143,6 +144,7 @@ def fit(
                 validation.close()
             plan.products.restore()
             plan.restore_best()
+            release_kept_memory()
             module.eval()
     return TrainingResult(plan.best_epoch, plan.average.n_updates, interrupted, process)
 

@@ -53,11 +53,13 @@ def bernoulli_block(
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
+        # Slices, because indices that start at 0 need no check for negative ones.
+        column, x = columns[low:high], values[low:high]
         for row in range(cell, n_rows, n_cells):
-            total = 0.0
-            for e in range(low, high):
-                if values[e] > 0:
-                    i = columns[e] - first
+            total = zero
+            for e in range(len(column)):
+                if x[e] > 0:
+                    i = column[e] - first
                     total += widened(logits[i, row]) + bias[i] + offset[row]
             cost[row] -= total
     costs = np.zeros(n_rows, np.float32)
@@ -84,11 +86,12 @@ def bernoulli_block(
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
+        column, x = columns[low:high], values[low:high]
         for row in range(cell, n_rows, n_cells):
             n_open = 0
-            for e in range(low, high):
-                if values[e] > 0:
-                    i = columns[e] - first
+            for e in range(len(column)):
+                if x[e] > 0:
+                    i = column[e] - first
                     logits[i, row] = narrowed(widened(logits[i, row]) - one, logits)
                     bias_slope[i] -= weights[row]
                     n_open += 1

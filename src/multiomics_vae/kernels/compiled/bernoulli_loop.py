@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from multiomics_vae.kernels.compiled.bernoulli import bernoulli_block
-from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop, Floats, Sums
+from multiomics_vae.kernels.compiled.layer_part import LayerPart
+from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop, Floats
 
 
 class BernoulliLoop(CompiledLoop):
@@ -19,31 +20,25 @@ class BernoulliLoop(CompiledLoop):
         self.offset: Floats = none if offset is None else offset.detach().numpy()
 
     def _run(self) -> None:
-        offset_slope = np.zeros_like(self.cost)  # (T, R)
-        for features in self.chunks:
-            self._walk(features, offset_slope)
-            if self.wanted.layer:
-                self.add_slopes(features)
-        if self.layer.offset_gradient is not None:
-            self.layer.offset_gradient += torch.from_numpy(offset_slope.sum(0))
+        offset_slope = np.zeros_like(self.cost)  # (chunks, R)
 
-    def _walk(self, features: slice, offset_slope: Sums) -> None:
-        logits = self.product(features)  # (n, R)
-
-        def walk(thread: int, low: int, high: int) -> None:
-            here = slice(features.start + low, features.start + high)
+        def walk(part: LayerPart, chunk: int, features: slice) -> None:
             bernoulli_block(
-                logits[low:high],
-                self.bias[here],
+                part.product(features),
+                self.bias[features],
                 self.offset,
                 self.weights,
                 self.pointers,
                 self.columns,
                 self.values,
-                here.start,
-                self.cost[thread],
-                offset_slope[thread],
-                self.bias_slope[here],
+                features.start,
+                self.cost[chunk],
+                offset_slope[chunk],
+                self.bias_slope[features],
             )
+            if self.wanted.layer:
+                self.add_slopes(part, chunk, features)
 
-        self.blocks.each(len(logits), walk)
+        self.each_chunk(walk)
+        if self.layer.offset_gradient is not None:
+            self.layer.offset_gradient += torch.from_numpy(offset_slope.sum(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multiomics_vae.kernels.allocation import keep_freed_memory
 from multiomics_vae.kernels.chunked import Costs
 from multiomics_vae.kernels.compiled.blocks import Blocks
+from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
@@ -62,7 +65,6 @@ class CompiledLoop(ABC):
         self.bias: Floats = layer.bias.detach().numpy()
         size = inputs.options.chunk_size_for(self.n_rows, torch.float32, layer.weight.device)
         self.chunk_size = min(size, self.n_features)
-        self._products = layer.weight.new_empty(self.chunk_size, self.n_rows, dtype=layer.product_dtype)
         # The slopes by the biases fall out of the loop; they are kept only if they are wanted.
         self.bias_slope: Floats = (
             np.empty(self.n_features, np.float32)
@@ -72,12 +74,19 @@ class CompiledLoop(ABC):
 
     def run(self) -> Costs:
         """Go through all chunks."""
+        keep_freed_memory()
+        layer, n_chunks = self.layer, len(self.chunks)
+        self.cost: Sums = np.zeros((n_chunks, self.n_rows))  # (chunks, R)
+        # Sums are kept by chunk, so that they do not depend on which thread took which chunk.
+        self.hidden_slopes: list[Tensor] = [torch.empty(0)] * n_chunks
         with Blocks() as blocks:
             self.blocks = blocks
-            self.cost: Sums = np.zeros((blocks.n_threads, self.n_rows))  # (T, R)
+            self._parts = [layer_part(layer, self.chunk_size) for _ in range(blocks.n_threads)]
             self._run()
-        self.layer.finish()
-        layer = self.layer
+        if layer.hidden_gradient is not None and self.wanted.layer:
+            for slopes in self.hidden_slopes:
+                layer.hidden_gradient += slopes.t()
+        layer.finish()
         return Costs(
             torch.from_numpy(self.cost.sum(0)),
             layer.hidden_gradient,
@@ -100,18 +109,15 @@ class CompiledLoop(ABC):
         size, last = self.chunk_size, self.n_features
         return tuple(slice(low, min(low + size, last)) for low in range(0, last, size))
 
-    def product(self, features: slice) -> NDArray[np.floating]:
-        """Products W hᵀ of some features, ``(n, R)``: in the buffer that `add_slopes` reads."""
-        part = self._products[: features.stop - features.start]
-        self.layer.product(features, part)
-        return self.buffer(features)
+    def each_chunk(self, walk: Callable[[LayerPart, int, slice], None]) -> None:
+        """Call ``walk(part, chunk, features)`` for every chunk, in threads that take one after the other."""
+        chunks = self.chunks
+        self.blocks.each_one(
+            len(chunks), lambda thread, chunk: walk(self._parts[thread], chunk, chunks[chunk])
+        )
 
-    def buffer(self, features: slice) -> NDArray[np.floating]:
-        """The memory of the products; bfloat16, which numpy does not know, as uint16: ``(n, R)``."""
-        part = self._products[: features.stop - features.start]
-        array: NDArray[np.floating] = (part.view(torch.uint16) if part.dtype.itemsize == 2 else part).numpy()
-        return array
-
-    def add_slopes(self, features: slice) -> None:
-        """Multiply the slopes that lie in the buffer into the gradients of weight and hidden layer."""
-        self.layer.add_products(features, self._products[: features.stop - features.start])
+    def add_slopes(self, part: LayerPart, chunk: int, features: slice) -> None:
+        """Let the gradients of the layer take in the slopes that a thread has made."""
+        slopes = part.add_slopes(features)
+        if slopes is not None:
+            self.hidden_slopes[chunk] = slopes

@@ -89,32 +89,32 @@ def add_entries(
     """
     n, n_rows = logits.shape
     n_cells = len(pointers) - 1
-    one = np.float32(1)
+    half, one = np.float32(0.5), np.float32(1)
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
         for repeat in range(n_rows // n_cells):
             row = repeat * n_cells + cell
-            total, slope_total = 0.0, 0.0
-            for e in range(low, high):
-                i = columns[e] - first
-                slopes[repeat, e] = ((logits[i, row] - highest[row]) + rest[row]) - log_dispersion[i]
-            for e in range(low, high):
-                log_ratio = slopes[repeat, e]
+            here, column = slopes[repeat, low:high], columns[low:high]
+            x, constant, added = values[low:high], constant_cost[low:high], constant_slope[low:high]
+            for e in range(len(here)):
+                i = column[e] - first
+                here[e] = ((logits[i, row] - highest[row]) + rest[row]) - log_dispersion[i]
+            total, slope_total = np.float32(0), np.float32(0)
+            for e in range(len(here)):
+                log_ratio = here[e]
                 u = exp_of(-abs(log_ratio))
                 inverse = one / (one + u)
                 # x σ(−r), and −log σ(r) = log(1 + exp(−|r|)) + max(−r, 0).
-                pull = values[e] * (u * inverse if log_ratio > 0 else inverse)
-                positive = np.float32(0.5) * (abs(log_ratio) - log_ratio)
-                total += constant_cost[e] + values[e] * (log_of_one_to_two(u) + positive)
+                pull = x[e] * (u * inverse if log_ratio > 0 else inverse)
+                positive = half * (abs(log_ratio) - log_ratio)
+                total += constant[e] + x[e] * (log_of_one_to_two(u) + positive)
                 slope_total += pull
-                slopes[repeat, e] = -pull
+                here[e] = -pull
             cost[row] += total
             slope_sum[row] -= slope_total
-            for e in range(low, high):
-                log_dispersion_slope[columns[e] - first] += weights[row] * (
-                    constant_slope[e] - slopes[repeat, e]
-                )
+            for e in range(len(here)):
+                log_dispersion_slope[column[e] - first] += weights[row] * (added[e] - here[e])
 
 
 @compiled_loop

@@ -25,20 +25,20 @@ class NegativeBinomialLoop(CountLoop):
         self.constant_slope: Floats = np.empty_like(self.values)
         constant_terms(self.values, self.columns, self.dispersion, self.constant_cost, self.constant_slope)
 
-    def _add_costs(self, thread: int, here: slice, logits: Floats, slope_sum: Sums) -> None:
-        cost, by_dispersion = self.cost[thread], self.log_dispersion_slope[here]
+    def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
+        by_dispersion = self.log_dispersion_slope[features]
         add_entries(
             logits,
             self.highest,
             self.rest,
-            self.log_dispersion[here],
+            self.log_dispersion[features],
             self.weights,
             self.pointers,
             self.columns,
             self.values,
             self.constant_cost,
             self.constant_slope,
-            here.start,
+            features.start,
             cost,
             slope_sum,
             self.entry_slopes,
@@ -48,7 +48,7 @@ class NegativeBinomialLoop(CountLoop):
             logits,
             self.highest,
             self.rest,
-            self.dispersion[here],
+            self.dispersion[features],
             self.weights,
             cost,
             slope_sum,

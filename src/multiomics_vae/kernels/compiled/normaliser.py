@@ -127,10 +127,11 @@ def slopes_of_block(
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
+        column = columns[low:high]
         for repeat in range(n_rows // n_cells):
             row = repeat * n_cells + cell
-            for e in range(low, high):
-                i = columns[e] - first
-                added = entry_slopes[repeat, e]
-                slopes[i, row] = narrowed(widened(slopes[i, row]) + added, slopes)
-                bias_slope[i] += weights[row] * added
+            added = entry_slopes[repeat, low:high]
+            for e in range(len(column)):
+                i = column[e] - first
+                slopes[i, row] = narrowed(widened(slopes[i, row]) + added[e], slopes)
+                bias_slope[i] += weights[row] * added[e]

@@ -20,9 +20,8 @@ class PoissonLoop(CountLoop):
         self.log_factorial: Floats = np.empty_like(self.values)
         log_factorials(self.values, self.log_factorial)
 
-    def _add_costs(self, thread: int, here: slice, logits: Floats, slope_sum: Sums) -> None:
-        cost = self.cost[thread]
-        if here.start == 0:
+    def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
+        if features.start == 0:
             cost += self.depth
             slope_sum += self.depth
         add_entries(
@@ -33,7 +32,7 @@ class PoissonLoop(CountLoop):
             self.columns,
             self.values,
             self.log_factorial,
-            here.start,
+            features.start,
             cost,
             slope_sum,
         )

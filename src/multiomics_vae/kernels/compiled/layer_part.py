@@ -1,0 +1,122 @@
+"""The matrix products of one thread of a compiled loop, in buffers of its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multiomics_vae.kernels.output_layer import OutputLayer
+from multiomics_vae.kernels.products import product_with_transposed
+
+
+class LayerPart(ABC):
+    """The matrix products of a thread, a chunk of features after the other; abstract.
+
+    Parameters
+    ----------
+    layer
+        The output layer, of R rows.
+    chunk_size
+        Features in the widest chunk.
+    """
+
+    def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
+        self.layer = layer
+
+    @abstractmethod
+    def product(self, features: slice) -> NDArray[np.floating]:
+        """The products W hᵀ of some features, ``(n, R)``, in memory that may be written to.
+
+        Numbers in bfloat16, which numpy does not know, come as uint16.
+        """
+
+    @abstractmethod
+    def room(self, features: slice) -> NDArray[np.floating]:
+        """Memory of the same kind and size, for slopes: ``(n, R)``, uninitialised."""
+
+    @abstractmethod
+    def add_slopes(self, features: slice) -> Tensor | None:
+        """Multiply what stands in the last `product` or `room` into the gradient of the weight.
+
+        Returns
+        -------
+        Tensor or None
+            What it adds to the gradient of the hidden layer, ``(H, R)``, if that is wanted.
+        """
+
+
+class ExactPart(LayerPart):
+    """Products of float32 numbers."""
+
+    def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
+        super().__init__(layer, chunk_size)
+        self._square = torch.empty(0)
+
+    def product(self, features: slice) -> NDArray[np.floating]:
+        self._square = product_with_transposed(self.layer.weight[features], self.layer.hidden)
+        array: NDArray[np.floating] = self._square.numpy()
+        return array
+
+    def room(self, features: slice) -> NDArray[np.floating]:
+        self._square = torch.empty(features.stop - features.start, self.layer.n_rows)
+        array: NDArray[np.floating] = self._square.numpy()
+        return array
+
+    def add_slopes(self, features: slice) -> Tensor | None:
+        layer, slopes = self.layer, self._square  # (n, R)
+        if layer.weight_gradient is not None:
+            layer.weight_gradient[features] = product_with_transposed(slopes, layer.weighted_hidden.t())
+        if layer.hidden_gradient is None:
+            return None
+        return product_with_transposed(layer.weight[features].t(), slopes.t())
+
+
+class RoundedPart(LayerPart):
+    """Products of factors that are rounded, as a rule to bfloat16."""
+
+    def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
+        super().__init__(layer, chunk_size)
+        low, n_hidden = layer.product_dtype, layer.weight.shape[1]
+        width = min(chunk_size, len(layer.weight))
+        self._buffer = torch.empty(width, layer.n_rows, dtype=low)  # (chunk, R)
+        self._weight = torch.empty(width, n_hidden, dtype=low)  # (chunk, H)
+        self._gradient = torch.empty(width, n_hidden, dtype=low)  # (chunk, H)
+        self._rounded = slice(0, 0)
+
+    def product(self, features: slice) -> NDArray[np.floating]:
+        torch.mm(self._factor(features), self.layer.hidden_columns, out=self._square(features))
+        return self.room(features)
+
+    def room(self, features: slice) -> NDArray[np.floating]:
+        square = self._square(features)
+        array: NDArray[np.floating] = (
+            square.view(torch.uint16) if square.dtype.itemsize == 2 else square
+        ).numpy()
+        return array
+
+    def add_slopes(self, features: slice) -> Tensor | None:
+        layer, slopes = self.layer, self._square(features)  # (n, R)
+        if layer.weight_gradient is not None:
+            low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
+            layer.weight_gradient[features] = low
+        return None if layer.hidden_gradient is None else torch.mm(self._factor(features).t(), slopes)
+
+    def _square(self, features: slice) -> Tensor:
+        return self._buffer[: features.stop - features.start]
+
+    def _factor(self, features: slice) -> Tensor:
+        rounded = self._weight[: features.stop - features.start]
+        if self._rounded != features:
+            rounded.copy_(self.layer.weight[features])
+            self._rounded = features
+        return rounded
+
+
+def layer_part(layer: OutputLayer, chunk_size: int) -> LayerPart:
+    """The part of a thread, for the type that the layer's products have."""
+    exact = layer.product_dtype == torch.float32
+    return ExactPart(layer, chunk_size) if exact else RoundedPart(layer, chunk_size)
