@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,18 @@ def test_what_is_written_is_what_is_returned(model: MultiVAE, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5ad"]
 
 
+def test_cells_on_disk_are_answered_like_cells_in_memory(
+    model: MultiVAE, cells: mudata.MuData, tmp_path: Path
+) -> None:
+    cells.write_h5mu(tmp_path / "cells.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
+    rows = named(12, 80)
+    assert answers_equal(model.impute("atac", backed, rows, **FEW), model.impute("atac", cells, rows, **FEW))
+    full, expected = (model.impute_missing(each, **FEW) for each in (backed, cells))
+    for name in ("rna", "atac"):
+        np.testing.assert_array_equal(full[name].X, expected[name].X)
+
+
 def test_calibration_is_kept_saved_and_void_after_training(
     cells: mudata.MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,8 +224,6 @@ def test_calibration_is_kept_saved_and_void_after_training(
     with pytest.raises(InputError, match=r"knows of no held-out cells.*model\.calibrate\(other_mdata\)"):
         loaded.calibrate()
     loaded.calibrate(cells, **FEW)
-    import copy
-
     twin = copy.deepcopy(model)
     assert answers_equal(twin.impute("rna", indices=rows, **FEW), mended)
     train(twin, 1)

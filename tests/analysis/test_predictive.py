@@ -112,13 +112,17 @@ def with_other_target(data: MultimodalData, modality: int) -> MultimodalData:
     else:
         values.data = values.data + 7.0
     changed = replace(part, values=values, depth=part.depth * 5.0)
-    return replace(data, modalities=tuple(changed if m == modality else p for m, p in enumerate(data.modalities)))
+    return replace(
+        data, modalities=tuple(changed if m == modality else p for m, p in enumerate(data.modalities))
+    )
 
 
 def without(data: MultimodalData, modality: int) -> MultimodalData:
     part = data.modalities[modality]
     gone = replace(part, row_of_cell=np.full_like(part.row_of_cell, -1))
-    return replace(data, modalities=tuple(gone if m == modality else p for m, p in enumerate(data.modalities)))
+    return replace(
+        data, modalities=tuple(gone if m == modality else p for m, p in enumerate(data.modalities))
+    )
 
 
 @MODALITIES
