@@ -60,7 +60,7 @@ def test_an_imputed_modality_is_an_anndata_with_its_uncertainty(
     assert (found.layers["sd"] > 0).all()
     assert set(np.unique(found.layers["q95"])) <= {0.0, 1.0}
     assert list(found.obs["status"]) == ["measured"] * 10 + ["imputed"] * 6
-    mean, variance = model.get_latent_representation(indices=rows, modalities=["rna"], return_dist=True)
+    _, variance = model.get_latent_representation(indices=rows, modalities=["rna"], return_dist=True)
     np.testing.assert_allclose(found.obs["latent_sd"], np.sqrt(variance).mean(1), rtol=1e-4)
     note = found.uns["multivae_prediction"]
     assert note["modality"] == "atac"
@@ -126,9 +126,9 @@ def test_denoising_is_of_measured_cells_at_their_depth(model: MultiVAE, cells: m
     assert found.uns["multivae_prediction"]["depth"] == "each cell's own"
     with pytest.raises(InputError, match=r"6 of 10 cells have no 'rna' to denoise.*indices=mdata\.obs_names"):
         model.denoise("rna", indices=named(6, 16))
+    alone = mudata.MuData({"atac": cells["atac"].copy()})
+    alone.obs["batch"] = cells.obs.loc[alone.obs_names, "batch"]
     with pytest.raises(InputError, match=r"No cell has 'rna'.*model\.impute\('rna', mdata\)"):
-        alone = mudata.MuData({"atac": cells["atac"].copy()})
-        alone.obs["batch"] = cells.obs.loc[alone.obs_names, "batch"]
         model.denoise("rna", alone)
 
 

@@ -165,9 +165,8 @@ def test_ranks_are_those_of_split_conformal_prediction() -> None:
 
 
 def test_a_calibration_is_its_tensors() -> None:
-    maps = {
-        d: LevelMap(np.sort(np.random.default_rng(i).normal(size=199))) for i, d in enumerate(directions(3))
-    }
+    rng = np.random.default_rng(0)
+    maps = {direction: LevelMap(np.sort(rng.normal(size=199))) for direction in directions(3)}
     again = Calibration.from_tensors(Calibration(maps).to_tensors()).maps
     assert set(again) == set(maps)
     for direction, each in maps.items():

@@ -21,7 +21,7 @@ from multiomics_vae.analysis import predictive
 from multiomics_vae.analysis.depth import DepthModel, fit_depth
 from multiomics_vae.analysis.inference import infer
 from multiomics_vae.analysis.predictive import PredictiveBlock, predicted_cells, predictive_blocks
-from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
@@ -101,6 +101,12 @@ def test_mean_and_variance_are_those_of_the_linear_gaussian_model() -> None:
 
 
 # Nothing of the target is read
+
+
+def with_part(data: MultimodalData, modality: int, part: ModalityData) -> MultimodalData:
+    parts = list(data.modalities)
+    parts[modality] = part
+    return replace(data, modalities=tuple(parts))
 
 
 def with_other_target(data: MultimodalData, modality: int) -> MultimodalData:
