@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from multiomics_vae import MultiVAE
-from multiomics_vae.errors import InputError, NotFittedError
+from multiomics_vae.errors import InputError, MultiomicsWarning, NotFittedError
 from multiomics_vae.likelihoods import LIKELIHOODS
 from small_models import fingerprint, make_cells, make_model, register, train
 
@@ -247,6 +248,24 @@ def test_every_likelihood_is_imputed_denoised_and_filled_up(likelihood: str) -> 
     assert full["other"].n_obs == cells.n_obs
 
 
+def test_a_batch_that_never_showed_a_modality_is_warned_of() -> None:
+    cells = make_cells(lacking={"atac": range(1, 40, 2)})
+    model = train(make_model(register(cells, batch_key="batch")), 1)
+    for ask in (lambda: model.impute("atac", **FEW), lambda: model.impute_missing(cells, **FEW)):
+        with pytest.warns(UserWarning, match=r"'b1'.*transform_batch=\['b0'\]"):
+            ask()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MultiomicsWarning)
+        model.impute("atac", transform_batch="b0", **FEW)
+
+
+def test_coverage_of_cells_that_have_nothing_to_compare_is_refused(model: MultiVAE) -> None:
+    with pytest.raises(InputError, match=r"None of the 6 cells has 'rna'.*indices=mdata\['rna'\]\.obs_names"):
+        model.interval_coverage("rna", indices=named(6, 12))
+    with pytest.warns(UserWarning, match="calibrated on 2 held-out cells only"):
+        copy.deepcopy(model).calibrate(indices=named(20, 22), **FEW)
+
+
 def test_peaks_can_be_imputed_from_a_loaded_model_of_other_cells(
     model: MultiVAE, cells: mudata.MuData, tmp_path: Path
 ) -> None:
@@ -255,8 +274,7 @@ def test_peaks_can_be_imputed_from_a_loaded_model_of_other_cells(
     alone = mudata.MuData({"rna": cells["rna"].copy()})
     alone.obs["batch"] = cells.obs.loc[alone.obs_names, "batch"]
     loaded = MultiVAE.load(tmp_path / "model", alone)
-    with pytest.warns(UserWarning, match="No cell of the batches"):
-        found = loaded.impute("atac", **FEW)
+    found = loaded.impute("atac", **FEW)
     expected = model.impute("atac", indices=list(alone.obs_names), given=["rna"], **FEW)
     assert answers_equal(found, expected)
 

@@ -33,12 +33,14 @@ from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.selection import CellSelection, select_batches, select_features, select_modality
 from multiomics_vae.denoising import DenoisingModel
+from multiomics_vae.errors import InputError, warn
 from multiomics_vae.training.config import check_whole
 
 if TYPE_CHECKING:
     from mudata import MuData
 
 N_SAMPLES = 100
+FEWEST_CELLS = 20
 Batches = str | Sequence[str] | None
 
 
@@ -96,7 +98,14 @@ class CalibratedModel(DenoisingModel):
             cells = calibration_cells(self.validation_indices)
         maps: dict[Direction, LevelMap] = {}
         for direction in directions(len(data.schema.modalities)):
-            scores = self._held_out(data, cells, direction, n_samples, seed, batch_size)
+            usable = cells_for(data, cells, direction)
+            scores = self._held_out(data, usable, direction, n_samples, seed, batch_size)
+            if len(usable) < FEWEST_CELLS:
+                name = data.schema.modality_names[direction.modality]
+                warn(
+                    f"Intervals of {name!r} are calibrated on {len(usable)} held-out cells only, too few to "
+                    "rely on. Hold out more: model.train(validation_size=0.2)"
+                )
             if len(scores):
                 maps[direction] = LevelMap.from_held_out(scores)
         self._aids = PredictionAids(self._aids.depths, Calibration(maps))
@@ -139,10 +148,17 @@ class CalibratedModel(DenoisingModel):
         position, schema = select_modality(data.schema, modality)
         source = None if denoising else source_modalities(data.schema, position, given)
         direction = Direction(position, source)
+        cells = cells_for(data, asked, direction)
+        if len(cells) == 0:
+            raise InputError(
+                f"None of the {len(asked)} cells has {modality!r} and something to predict it from, so there "
+                f"is nothing to compare with. Ask about cells that were measured: indices=mdata[{modality!r}]"
+                ".obs_names"
+            )
         return interval_coverage(
             self.module,
             data,
-            cells_for(data, asked, direction),
+            cells,
             batch_size,
             direction,
             select_features(schema, features),
@@ -195,7 +211,7 @@ class CalibratedModel(DenoisingModel):
         return pooled_scores(
             self.module,
             data,
-            some_of(cells_for(data, cells, direction), MOST_CELLS, seed),
+            some_of(cells, MOST_CELLS, seed),
             batch_size,
             direction,
             some_of(np.arange(n_features), MOST_FEATURES, seed),

@@ -17,6 +17,7 @@ from multiomics_vae.analysis.questions import (
 )
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.calibrated import N_SAMPLES, Batches, CalibratedModel, Choices
+from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.selection import CellSelection, select_modality
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ class ImputingModel(CalibratedModel):
         data, cells = self._ask(mdata, indices, batch_size, n_samples)
 
         def asked_for(position: int, lacking: np.ndarray) -> Prediction:
+            self._warn_of_unseen_batches(data, lacking, position, transform_batch)
             given = source_modalities(data.schema, position, None)
             return self._prediction(
                 data,
@@ -245,6 +247,12 @@ class ImputingModel(CalibratedModel):
         position, _ = select_modality(data.schema, modality)
         source = source_modalities(data.schema, position, given)
         required_modalities(data, cells, [data.schema.modality_names[m] for m in source])
-        if mdata is None and choices.transform_batch is None:
-            warn_of_unseen_batches(data, cells, position)
+        self._warn_of_unseen_batches(data, cells, position, choices.transform_batch)
         return self._prediction(data, cells, Direction(position, source), features, choices)
+
+    def _warn_of_unseen_batches(
+        self, data: MultimodalData, cells: np.ndarray, position: int, transform_batch: Batches
+    ) -> None:
+        # A loaded model may hold cells that lack the modality altogether, which say nothing of batches.
+        if transform_batch is None and self._data.present[:, position].any():
+            warn_of_unseen_batches(data, cells, position, self._data)

@@ -8,6 +8,7 @@ cells and features stand beside it, in whatever batch size, and however many mor
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,10 +90,12 @@ def predictive_blocks(
     DeviceError
         If memory runs out.
     """
-    for block in predicted_cells(
+    found = predicted_cells(
         module, data, cells, batch_size, modality, features, batches, n_samples, depth, given, seed
-    ):
-        yield PredictiveBlock(block.draws(), block.means.cpu().numpy(), block.cells)
+    )
+    with closing(found):
+        for block in found:
+            yield PredictiveBlock(block.draws(), block.means.cpu().numpy(), block.cells)
 
 
 def predicted_cells(
@@ -115,9 +118,12 @@ def predicted_cells(
     own depth, draws are of the methylated fraction.
     """
     visible = showing_only(data, given)
-    rows_at_once = max(1, ENTRIES_AT_ONCE // max(1, n_samples * len(features)))
     if depth is None:
         trials = data.modalities[modality]
+    width = len(features)
+    if trials is not None and trials.coverage is not None:
+        width = module.likelihoods[modality].n_features  # a coverage comes whole
+    rows_at_once = max(1, ENTRIES_AT_ONCE // max(1, n_samples * width))
     with memory_for(batch_size):
         for inferred in infer(module, visible, cells, batch_size, None, seed):
             z = inferred.sample(n_samples)  # (S, B, K)
