@@ -20,6 +20,8 @@ from handmade_models import (
 from multiomics_vae.analysis.calibration import Calibration, Direction, LevelMap
 from multiomics_vae.analysis.coverage import cells_for, directions, interval_coverage, pooled_scores
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.measured import measured_values
+from multiomics_vae.analysis.predictive import predictive_blocks
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.likelihoods import LIKELIHOODS, CellContext
 from multiomics_vae.module import MultimodalModule
@@ -89,6 +91,25 @@ def test_ninety_per_cent_are_ninety_per_cent_of_what_the_model_made(likelihood: 
     assert 0.46 <= covered(found, 0.5) <= 0.54
     below = (ndtr(found) < 0.5).mean()
     assert 0.46 <= below <= 0.54
+
+
+def library_coverage(truth: Truth, depth: DepthModel) -> float:
+    """Share of cells whose total count lies in the central 90 % of the totals of their draws."""
+    everyone = np.arange(N)
+    found = predictive_blocks(
+        truth.module, truth.data, everyone, 250, 1, np.arange(F), None, 60, depth, (0,), 0
+    )
+    totals = np.concatenate([block.draws.sum(-1) for block in found], axis=1)  # (S, N)
+    own = measured_values(truth.data.modalities[1], everyone, np.arange(F)).sum(1)
+    rank = (totals < own).sum(0) + 0.5 * ((totals == own).sum(0) + 1)
+    return float((np.abs(rank / 61 - 0.5) <= 0.45).mean())
+
+
+def test_libraries_are_covered_by_a_drawn_depth_and_not_by_a_constant_one() -> None:
+    truth = made_by_the_model("poisson")
+    constant = DepthModel(torch.tensor([3.0 + 0.5 * 0.5**2, 0.0, 0.0]), float(np.log(1e-6)))
+    assert 0.86 <= library_coverage(truth, truth.depth) <= 0.94
+    assert library_coverage(truth, constant) < 0.7
 
 
 def overconfident(likelihood: str) -> Truth:
