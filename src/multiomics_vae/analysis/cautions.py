@@ -54,11 +54,17 @@ def required_modalities(
     return chosen
 
 
-def warn_of_unseen_batches(data: MultimodalData, cells: np.ndarray, modality: int) -> None:
-    """Warn of cells decoded as a batch that never showed the modality, so that its effect is unknown."""
+def warn_of_unseen_batches(
+    data: MultimodalData, cells: np.ndarray, modality: int, learned: MultimodalData | None = None
+) -> None:
+    """Warn of cells decoded as a batch that never showed the modality, so that its effect is unknown.
+
+    ``learned`` are the cells that the model learned from, if these are others.
+    """
     if data.schema.batch is None:
         return
-    seen = np.unique(data.batch[data.present[:, modality]])
+    source = learned or data
+    seen = np.unique(source.batch[source.present[:, modality]])
     unseen = np.setdiff1d(data.batch[cells], seen)
     if len(unseen):
         names = [data.schema.batch.categories[code] for code in unseen]
