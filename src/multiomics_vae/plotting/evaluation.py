@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ACTIVE_ABOVE = 0.01
+MOST_LABELS = 16
+CHANCE = "auprc_of_chance"
+BARS = {"overall": -0.2, "within_type": 0.2}
 
 
 class Evaluated(Protocol):
@@ -66,17 +69,16 @@ def evaluation(report: Evaluated, *, show: bool | None = None) -> list[Axes]:
 
 def _likelihoods(ax: Axes, table: pd.DataFrame) -> None:
     """What z is worth to each modality, by where it comes from: nats above knowing nothing."""
-    wide = table.pivot(index="modality", columns="given", values="mean")
-    errors = table.pivot(index="modality", columns="given", values="standard_error")
+    gains = table.pivot(index="modality", columns="given", values="gain")
+    errors = table.pivot(index="modality", columns="given", values="gain_error")
     modalities = list(dict.fromkeys(table["modality"]))
     evidence = [given for given in dict.fromkeys(table["given"]) if given != "nothing"]
     width = 0.8 / len(evidence)
     place = np.arange(len(modalities))
     for i, (given, colour) in enumerate(zip(evidence, _evidence_colours(evidence), strict=True)):
-        gain = (wide[given] - wide["nothing"])[modalities]
         ax.bar(
             place + (i - (len(evidence) - 1) / 2) * width,
-            gain,
+            gains[given][modalities],
             width,
             yerr=errors[given][modalities],
             color=colour,
@@ -114,7 +116,7 @@ def _weights(ax: Axes, table: pd.DataFrame) -> None:
         color=[palette[kind] for kind in table["kind"]],
     )
     ax.invert_yaxis()
-    ax.set(title="Variance of the log importance weights", xlabel="nats²")
+    ax.set(title="Variance of log importance weights", xlabel="nats²")
 
 
 def _units(ax: Axes, table: pd.DataFrame) -> None:
@@ -136,10 +138,10 @@ def _entropy(ax: Axes, table: pd.DataFrame) -> None:
     ax.errorbar(
         table["n_modalities"], table["entropy"], yerr=table["standard_error"], fmt="o", color=colours(1)[0]
     )
-    for row in table.itertuples():
+    for row in table.to_dict("records") if len(table) <= MOST_LABELS else ():
         ax.annotate(
-            str(row.given),
-            (float(str(row.n_modalities)), float(str(row.entropy))),
+            row["given"],
+            (row["n_modalities"], row["entropy"]),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
@@ -153,24 +155,24 @@ def _entropy(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _scores(ax: Axes, table: pd.DataFrame) -> None:
-    """Imputation, overall and within types."""
-    shown = table[~table["score"].str.contains("chance")]
-    names = [
-        f"{modality} from {given}\n{score.upper() if score.startswith('au') else score}"
-        for modality, given, score in zip(shown["modality"], shown["given"], shown["score"], strict=True)
-    ]
-    place = np.arange(len(names))
-    blue, red = colours(2)
-    ax.barh(place - 0.2, shown["overall"], 0.4, color=blue, label="overall")
-    ax.barh(place + 0.2, shown["within_type"], 0.4, color=red, label="within cell types")
-    for at, score in zip(place, shown["score"], strict=True):
-        if score == "auroc":
-            ax.plot([0.5, 0.5], [at - 0.45, at + 0.45], color="black", linestyle=":", linewidth=1.0)
+    """Imputation, overall and within types, and what chance scores."""
+    is_chance = table["score"] == CHANCE
+    shown, chance = table[~is_chance], table[is_chance].set_index(["modality", "given"])
+    place = np.arange(len(shown))
+    names = []
+    for at, row in zip(place, shown.to_dict("records"), strict=True):
+        score, pair = row["score"], (row["modality"], row["given"])
+        names.append(f"{pair[0]} from {pair[1]}\n{score.upper() if score.startswith('au') else score}")
+        for column, shift in BARS.items():
+            level = chance[column].get(pair, np.nan) if score == "auprc" else float(score == "auroc") / 2
+            ax.plot(2 * [level], [at + shift - 0.2, at + shift + 0.2], color="black", zorder=3)
+    for (column, shift), colour in zip(BARS.items(), colours(2), strict=True):
+        ax.barh(place + shift, shown[column], 0.4, color=colour, label=column.replace("_", " "))
     ax.set_yticks(place, names)
     ax.invert_yaxis()
-    ax.set(title="Imputation (dotted: chance)", xlabel="mean over features")
+    ax.set(title="Imputation (black: chance)", xlabel="mean over features")
     if len(shown):
-        ax.legend(frameon=False, fontsize="small", loc="lower right")
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def _evidence_colours(evidence: list[str]) -> list[str]:

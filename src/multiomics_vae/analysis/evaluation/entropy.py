@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from multiomics_vae.analysis.evaluation.question import NOTHING, Question, standard_error
+from multiomics_vae.analysis.evaluation.question import NOTHING, Question, mean_and_error
 from multiomics_vae.analysis.inference import Inferred, infer
 from multiomics_vae.analysis.memory import memory_for
 
@@ -90,14 +90,14 @@ def entropies(question: Question) -> Entropies:
     rows = []
     for subset in subsets:
         found = each[subset][np.isfinite(each[subset])]
-        mean = float(found.mean()) if len(found) else float("nan")
-        rows.append((label[subset], len(subset), mean, standard_error(found), len(found)))
+        rows.append((label[subset], len(subset), *mean_and_error(found), len(found)))
     wrong = []
     for less, more in ((a, b) for a in subsets for b in subsets if set(a) < set(b)):
         excess = each[more] - each[less]
         excess = excess[np.isfinite(excess)]
-        if len(excess) > 1 and excess.mean() > max(TOLERANCE, 2.0 * standard_error(excess)):
-            wrong.append(Overconfidence(label[less], label[more], float(excess.mean())))
+        mean, error = mean_and_error(excess)
+        if mean > max(TOLERANCE, 2.0 * error):
+            wrong.append(Overconfidence(label[less], label[more], mean))
     columns = ["given", "n_modalities", "entropy", "standard_error", "n_cells"]
     wrong.sort(key=lambda found: -found.excess)
     return Entropies(pd.DataFrame(rows, columns=columns), tuple(wrong))

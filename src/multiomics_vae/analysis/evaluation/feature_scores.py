@@ -150,7 +150,7 @@ def _scores(
     everyone = [np.arange(len(question.cells))]
     groups = [everyone, None if labels is None else groups_of(labels)]
     kinds = (
-        ("auroc", "auprc", "auprc of chance") if likelihood.support == "binary" else ("pearson", "spearman")
+        ("auroc", "auprc", "auprc_of_chance") if likelihood.support == "binary" else ("pearson", "spearman")
     )
     means: list[list[float]] = []
     for chosen in groups:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.bounds import evidence_bounds
-from multiomics_vae.analysis.evaluation.question import ALL, NOTHING, Question, standard_error
+from multiomics_vae.analysis.evaluation.question import ALL, NOTHING, Question, mean_and_error
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,27 @@ class HeldOut:
     ----------
     table
         A row for each modality and each evidence: ``modality``, ``given``, ``mean`` of
-        E_{q(z|x_given)} log p(x_m | z), ``standard_error`` over cells, ``n_cells``. ``given`` is
-        ``"all"`` that a cell has (x_m too), one modality (its own, or another: across), or ``"nothing"``
-        (z from N(0, I)).
+        E_{q(z|x_given)} log p(x_m | z), ``standard_error`` over cells, ``gain`` and ``gain_error`` (of the
+        mean above that with z from N(0, I), on the same cells), ``n_cells``. ``given`` is ``"all"`` that a
+        cell has (x_m too), one modality (its own, or another: across), or ``"nothing"`` (z from N(0, I)).
     elbo
         Mean and standard error over cells, of the joint posterior.
     kl
         Mean of KL(q(z | x_given) ‖ p(z)) for each evidence but nothing.
-    gain
-        For each modality the mean of what it gains when z is that of the cell and not one from
-        N(0, I), and the standard error: 0 if the decoder ignores z.
     """
 
     table: pd.DataFrame
     elbo: tuple[float, float]
     kl: dict[str, float]
-    gain: dict[str, tuple[float, float]]
+
+    @property
+    def gain(self) -> dict[str, tuple[float, float]]:
+        """What a cell's z is worth to each modality, and the error: 0 if its decoder ignores z."""
+        rows = self.table[self.table["given"] == ALL]
+        return {
+            str(name): (float(gain), float(error))
+            for name, gain, error in zip(rows["modality"], rows["gain"], rows["gain_error"], strict=True)
+        }
 
 
 def held_out(question: Question) -> HeldOut:
@@ -44,9 +49,8 @@ def held_out(question: Question) -> HeldOut:
     if len(names) > 1:
         evidence |= {name: (m,) for m, name in enumerate(names)}
     evidence[NOTHING] = ()
-    rows, kl, found = [], {}, {}
-    for given, positions in evidence.items():
-        bounds = evidence_bounds(
+    found = {
+        given: evidence_bounds(
             question.module,
             question.data,
             question.cells,
@@ -55,18 +59,18 @@ def held_out(question: Question) -> HeldOut:
             positions,
             question.seed,
         )
+        for given, positions in evidence.items()
+    }
+    rows, kl = [], {}
+    for given, positions in evidence.items():
+        bounds = found[given]
         known = present[:, list(positions)].all(axis=1) if positions else np.full(len(present), True)  # (N,)
         for m, name in enumerate(names):
-            each = bounds.log_likelihood[known & present[:, m], m]
-            mean = float(each.mean()) if len(each) else float("nan")
-            rows.append((name, given, mean, standard_error(each), len(each)))
-        found[given] = bounds
+            having = known & present[:, m]
+            each = bounds.log_likelihood[having, m]
+            gain = each - found[NOTHING].log_likelihood[having, m]
+            rows.append((name, given, *mean_and_error(each), *mean_and_error(gain), len(each)))
         if given != NOTHING:
             kl[given] = float(bounds.kl[known].mean()) if known.any() else float("nan")
-    gain = {}
-    for m, name in enumerate(names):
-        each = (found[ALL].log_likelihood - found[NOTHING].log_likelihood)[present[:, m], m]
-        gain[name] = (float(each.mean()) if len(each) else float("nan"), standard_error(each))
-    table = pd.DataFrame(rows, columns=["modality", "given", "mean", "standard_error", "n_cells"])
-    elbo = found[ALL].elbo
-    return HeldOut(table, (float(elbo.mean()), standard_error(elbo)), kl, gain)
+    columns = ["modality", "given", "mean", "standard_error", "gain", "gain_error", "n_cells"]
+    return HeldOut(pd.DataFrame(rows, columns=columns), mean_and_error(found[ALL].elbo), kl)

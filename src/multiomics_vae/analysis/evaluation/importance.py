@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logsumexp
 
-from multiomics_vae.analysis.evaluation.question import ALL, Question, standard_error
+from multiomics_vae.analysis.evaluation.question import ALL, Question, mean_and_error
 from multiomics_vae.analysis.inference import infer
 from multiomics_vae.analysis.memory import memory_for
 
@@ -148,10 +148,10 @@ def importance_tables(question: Question, n_draws: int) -> ImportanceTables:
             return
         if kind is not None and n_draws > 1:
             each = weights.var(axis=0, ddof=1)  # (N,)
-            variances.append((kind, of, given, float(each.mean()), standard_error(each), n_cells))
+            variances.append((kind, of, given, *mean_and_error(each), n_cells))
         for size in sizes if bounded else ():
             bound = importance_weighted_bound(weights, size)  # (N,)
-            bounds.append((of, given, size, float(bound.mean()), standard_error(bound), n_cells))
+            bounds.append((of, given, size, *mean_and_error(bound), n_cells))
 
     add("joint", ALL, ALL, drawn_densities(question, None, n_draws).log_weights(everything))
     for source, given in enumerate(names) if len(names) > 1 else ():

@@ -69,6 +69,7 @@ class Question:
         ]
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Of the mean over cells; NaN for fewer than two."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    """Mean over cells and its standard error; NaN where there are too few."""
+    mean = float(values.mean()) if len(values) else float("nan")
+    return mean, float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("nan")

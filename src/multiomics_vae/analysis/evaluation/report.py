@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from multiomics_vae.analysis.evaluation.question import ALL
+from multiomics_vae.analysis.evaluation.question import ALL, NOTHING
 from multiomics_vae.analysis.evaluation.units import active_units
 from multiomics_vae.analysis.evaluation.verdicts import Verdict
 
@@ -80,6 +80,10 @@ class EvaluationReport:
         likelihood = self.log_likelihood.rename(columns={"mean": "value"}).assign(
             measure="log_likelihood", detail=""
         )
+        gains = self.log_likelihood.drop(columns="standard_error").rename(
+            columns={"gain": "value", "gain_error": "standard_error"}
+        )
+        gains = gains[gains["given"] != NOTHING].assign(measure="log_likelihood_gain", detail="")
         bounds = self.bounds.rename(columns={"mean": "value", "of": "modality"}).assign(
             measure="importance_weighted_bound", detail="S=" + self.bounds["n_draws"].astype(str)
         )
@@ -101,7 +105,7 @@ class EvaluationReport:
         ).rename(columns={"score": "measure"})
         elbo = pd.DataFrame([("elbo", ALL, ALL, *self.elbo, self.n_cells)])
         elbo.columns = ["measure", "modality", "given", "value", "standard_error", "n_cells"]
-        parts = [elbo, likelihood, bounds, variances, units, entropy, pairs, scores]
+        parts = [elbo, likelihood, gains, bounds, variances, units, entropy, pairs, scores]
         columns = ["measure", "modality", "given", "detail", "value", "standard_error", "n_cells"]
         whole = pd.concat(
             [
