@@ -47,8 +47,8 @@ def test_conditional_weights_have_the_variance_of_the_closed_form() -> None:
     a = -0.5 * float((LOADINGS[0] ** 2).sum())
     b = (model.values[0] @ LOADINGS[0]).ravel()
     expected = 2.0 * a**2 * variance**2 + (2.0 * a * mean + b) ** 2 * variance
-    found = importance_tables(model.question, 4000).variances.set_index(["kind", "of", "given"])
-    assert found.loc[("conditional", "m0", "m1"), "variance"] == pytest.approx(expected.mean(), rel=0.05)
+    found = importance_tables(model.question, 1500).variances.set_index(["kind", "of", "given"])
+    assert found.loc[("conditional", "m0", "m1"), "variance"] == pytest.approx(expected.mean(), rel=0.08)
 
 
 def test_bounds_of_a_wrong_encoder_rise_to_the_likelihood() -> None:
@@ -61,7 +61,7 @@ def test_bounds_of_a_wrong_encoder_rise_to_the_likelihood() -> None:
         ("m0", "m0", model.log_likelihood((0,))),
         ("m1", "m1", model.log_likelihood((1,))),
     ):
-        rows = tables.bounds.set_index(["of", "given", "n_draws"])["mean"].loc[of, given]
+        rows = tables.bounds.set_index(["of", "given", "n_draws"])["mean"].sort_index().loc[of, given]
         assert list(rows.index) == [1, 10, 100, 1000]
         assert rows.is_monotonic_increasing
         assert rows[1] < exact.mean() - 0.05

@@ -21,7 +21,6 @@ def test_scores_are_those_of_scikit_learn(levels: int | None) -> None:
     for g in range(20):
         assert found.auroc[g] == pytest.approx(roc_auc_score(truth[g], score[g]))
         assert found.auprc[g] == pytest.approx(average_precision_score(truth[g], score[g]))
-        assert found.chance[g] == pytest.approx(truth[g].mean())
 
 
 def test_within_groups_only_cells_of_a_group_are_compared() -> None:
@@ -52,7 +51,9 @@ def test_knowing_the_type_alone_is_chance_within_types() -> None:
     within = rank_scores(truth, level[:, types], groups)
     assert np.nanmean(overall.auroc) > 0.65
     np.testing.assert_allclose(within.auroc, 0.5)
-    np.testing.assert_allclose(within.auprc, within.chance)
+    share = sum(truth[:, cells].sum(1) ** 2 / len(cells) for cells in groups) / truth.sum(1)
+    np.testing.assert_allclose(within.auprc, share)
+    assert (within.chance > share).all()
 
 
 def test_features_without_two_kinds_of_cells_have_no_score() -> None:
@@ -70,3 +71,15 @@ def test_best_and_worst() -> None:
     assert rank_scores(truth, score, [np.arange(4)]).auroc == [1.0]
     assert rank_scores(truth, score, [np.arange(4)]).auprc == [1.0]
     assert rank_scores(truth, -score, [np.arange(4)]).auroc == [0.0]
+
+
+@pytest.mark.parametrize(("n", "n_positive"), [(6, 1), (6, 4), (30, 3), (1, 1)])
+def test_chance_is_the_mean_over_random_orders(n: int, n_positive: int) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.tile(np.arange(n) < n_positive, (20_000, 1))
+    found = rank_scores(truth, rng.random(truth.shape), [np.arange(n)])
+    if n == n_positive:
+        assert np.isnan(found.auprc).all()
+        return
+    assert found.auprc.mean() == pytest.approx(found.chance[0], rel=0.02)
+    assert (found.chance > n_positive / n).all()

@@ -114,9 +114,9 @@ class ImportanceTables:
         Rows ``of`` (a modality or ``"all"``), ``given`` (the proposal), ``n_draws``, ``mean`` over cells of
         the bound on log p(x_of), ``standard_error``, ``n_cells``; nats a cell.
     variances
-        Rows ``kind``, ``of``, ``given``, ``variance``, ``standard_error``, ``n_cells``: the mean over
-        cells of the variance over draws of the log weights. With exact posteriors it is 0. After Wu &
-        Goodman (2018):
+        Rows ``kind``, ``of``, ``given``, ``variance``, ``standard_error``, ``median``, ``n_cells``: mean
+        (and median, where a few cells make the mean) over cells of the variance over draws of the log
+        weights. With exact posteriors it is 0. After Wu & Goodman (2018):
 
         - ``joint``: log p(x, z) − log q(z | x) with z ~ q(z | x), all modalities of a cell;
         - ``marginal``: log p(x_m, z) − log q(z | x_m) with z ~ q(z | x_m);
@@ -148,7 +148,7 @@ def importance_tables(question: Question, n_draws: int) -> ImportanceTables:
             return
         if kind is not None and n_draws > 1:
             each = weights.var(axis=0, ddof=1)  # (N,)
-            variances.append((kind, of, given, *mean_and_error(each), n_cells))
+            variances.append((kind, of, given, *mean_and_error(each), float(np.median(each)), n_cells))
         for size in sizes if bounded else ():
             bound = importance_weighted_bound(weights, size)  # (N,)
             bounds.append((of, given, size, *mean_and_error(bound), n_cells))
@@ -166,7 +166,9 @@ def importance_tables(question: Question, n_draws: int) -> ImportanceTables:
                 add("conditional", of, given, both, bounded=False)
     return ImportanceTables(
         pd.DataFrame(bounds, columns=["of", "given", "n_draws", "mean", "standard_error", "n_cells"]),
-        pd.DataFrame(variances, columns=["kind", "of", "given", "variance", "standard_error", "n_cells"]),
+        pd.DataFrame(
+            variances, columns=["kind", "of", "given", "variance", "standard_error", "median", "n_cells"]
+        ),
     )
 
 

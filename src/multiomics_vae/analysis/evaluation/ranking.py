@@ -55,7 +55,8 @@ class RankScores:
     auprc
         Average precision, Σ (R_k − R_{k−1}) P_k; within groups, weighted by their positives.
     chance
-        What ``auprc`` is for a score that knows nothing: the share of cells with the feature.
+        Expected ``auprc`` of cells in random order. It is above the share P/n of cells with the feature,
+        and well above where these are few: (H_n + (n − H_n)(P − 1)/(n − 1))/n with H_n = Σ_{k≤n} 1/k.
     """
 
     auroc: np.ndarray
@@ -94,7 +95,21 @@ def rank_scores(truth: np.ndarray, score: np.ndarray, groups: Sequence[np.ndarra
         weight = np.where(positive < n, positive, 0.0)  # (G,)
         average = (part.truth * hits / (part.last + 1)).sum(axis=1) / np.maximum(positive, 1.0)
         precision += weight * average
-        expected += weight * positive / max(n, 1)
+        expected += weight * expected_precision(positive, n)
         weights += weight
     with np.errstate(invalid="ignore", divide="ignore"):
         return RankScores(wins / pairs, precision / weights, expected / weights)
+
+
+def expected_precision(n_positive: np.ndarray, n: int) -> np.ndarray:
+    """Expected average precision of n cells in random order, ``(G,)``.
+
+    The cell at place k has the feature with probability P/n, and then 1 + (k − 1)(P − 1)/(n − 1) of the
+    first k have it on average.
+    """
+    if n < 2:
+        return n_positive
+    harmonic = (1.0 / np.arange(1, n + 1)).sum()
+    others = np.maximum(n_positive - 1.0, 0.0) / (n - 1)
+    expected: np.ndarray = (harmonic + (n - harmonic) * others) / n
+    return expected
