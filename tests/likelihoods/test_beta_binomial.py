@@ -67,11 +67,21 @@ def test_samples_have_the_variance_of_the_beta_binomial(concentration: float) ->
 def test_coverage_is_needed_for_counts_but_not_for_fractions() -> None:
     case = make_case("beta_binomial", "feature")
     x, outputs, bare = case.x, case.outputs(len(case.x)), replace(case.cells, coverage=None)
-    for ask in (
-        lambda: case.likelihood.log_prob(x, outputs, bare),
-        lambda: case.likelihood.mean(outputs, bare),
-        lambda: case.likelihood.sample(outputs, bare),
-    ):
-        with pytest.raises(InputError, match="coverage"):
-            ask()
-    assert torch.equal(case.likelihood.normalized(outputs, bare), torch.sigmoid(outputs[0]))
+    with pytest.raises(InputError, match="coverage"):
+        case.likelihood.log_prob(x, outputs, bare)
+    for ask in (case.likelihood.normalized, case.likelihood.mean):
+        assert torch.equal(ask(outputs, bare), torch.sigmoid(outputs[0]))
+
+
+@pytest.mark.parametrize("concentration", [8.0, 30.0])
+def test_without_coverage_the_fraction_is_a_beta(concentration: float) -> None:
+    n_draws = 20_000
+    likelihood, bare = _likelihood([concentration] * 3), repeat_cell(1.0, n_draws)
+    outputs = (LOGITS.expand(n_draws, 3),)
+    p = torch.sigmoid(LOGITS)[0].numpy()
+    known = stats.beta(p * concentration, (1 - p) * concentration)
+    torch.testing.assert_close(likelihood.variance(outputs, bare)[0], torch.tensor(known.var()))
+    draws = likelihood.sample(outputs, bare, torch.Generator().manual_seed(0))
+    for feature in range(3):
+        column = stats.beta(known.args[0][feature], known.args[1][feature])
+        assert stats.kstest(draws[:, feature].numpy(), column.cdf).pvalue > 1e-3

@@ -130,6 +130,12 @@ def test_probability_adds_up_to_one_and_gives_the_mean(name: str, dispersion: st
         assert torch.equal(grid[density.argmax(0)], mean)
     else:
         torch.testing.assert_close((density * x).sum(0) * step, mean, rtol=1e-5, atol=1e-5)
+    variance = likelihood.variance(outputs, cells)[0]
+    if likelihood.support == "codes":
+        torch.testing.assert_close(variance, 1.0 - density.amax(0))
+    else:
+        squares = (density * (x - mean).square()).sum(0) * step
+        torch.testing.assert_close(squares, variance, rtol=1e-4, atol=1e-5)
 
 
 @every_likelihood
@@ -206,7 +212,10 @@ def test_a_part_of_the_features_is_answered_from_its_outputs(
     part = FeaturePart(chosen, normaliser)
     columns = case.likelihood.output_columns(chosen)
     some = tuple(output[:, columns] for output in outputs)
-    for ask in (case.likelihood.mean, case.likelihood.normalized):
+    uniform = torch.rand(20, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = case.likelihood.from_uniform(uniform[:, chosen], some, cells, part)
+    torch.testing.assert_close(found, case.likelihood.from_uniform(uniform, outputs, cells)[:, chosen])
+    for ask in (case.likelihood.mean, case.likelihood.variance, case.likelihood.normalized):
         torch.testing.assert_close(ask(some, cells, part), ask(outputs, cells)[:, chosen])
 
 

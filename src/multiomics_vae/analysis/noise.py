@@ -53,21 +53,39 @@ class CellNoise:
         )
         self._keys = np.frombuffer(digests, dtype="<u8")  # (B,)
 
-    def uniform(self, n_samples: int, width: int, stream: int = 0) -> np.ndarray:
-        """Uniform numbers in (0, 1): ``(n_samples, B, width)``, float64."""
-        counters = np.arange(n_samples * width, dtype=np.uint64).reshape(n_samples, 1, width)
-        counters = counters + np.uint64(stream) * np.uint64(1 << 40)
+    def uniform(
+        self, n_samples: int, width: int, stream: int = 0, columns: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Uniform numbers in (0, 1): ``(n_samples, B, width)``, float64.
+
+        Parameters
+        ----------
+        n_samples, width
+            How many a cell. The first samples of more are the same.
+        stream
+            Another one gives independent numbers.
+        columns
+            Positions below ``width``, ``(G,)``: the numbers of these only, ``(n_samples, B, G)``.
+        """
+        chosen = np.arange(width) if columns is None else columns
+        first = np.arange(n_samples, dtype=np.uint64)[:, None, None] * np.uint64(width)
+        counters = first + chosen.astype(np.uint64) + np.uint64(stream) * np.uint64(1 << 40)  # (S, 1, G)
         with np.errstate(over="ignore"):
-            bits = self._keys[None, :, None] + (counters + np.uint64(1)) * GOLDEN
-            bits = (bits ^ (bits >> np.uint64(30))) * MIX_1
-            bits = (bits ^ (bits >> np.uint64(27))) * MIX_2
-            bits = bits ^ (bits >> np.uint64(31))
-        uniform: np.ndarray = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+            bits = self._keys[None, :, None] + (counters + np.uint64(1)) * GOLDEN  # (S, B, G)
+            # In place: fresh arrays of this size cost more than the arithmetic.
+            for shift, factor in ((30, MIX_1), (27, MIX_2)):
+                bits ^= bits >> np.uint64(shift)
+                bits *= factor
+            bits ^= bits >> np.uint64(31)
+            bits >>= np.uint64(12)
+        uniform: np.ndarray = bits.astype(np.float64)
+        uniform += 0.5
+        uniform *= 2.0**-52
         return uniform
 
-    def normal(self, n_samples: int, width: int) -> Tensor:
+    def normal(self, n_samples: int, width: int, stream: int = 0) -> Tensor:
         """Standard normal numbers: ``(n_samples, B, width)``, float32."""
-        return torch.from_numpy(ndtri(self.uniform(n_samples, width)).astype(np.float32))
+        return torch.from_numpy(ndtri(self.uniform(n_samples, width, stream)).astype(np.float32))
 
     def choice(self, n_samples: int) -> Tensor:
         """Uniform numbers below 1 that choose a mixture component: ``(n_samples, B)``, float32."""

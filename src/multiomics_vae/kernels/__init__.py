@@ -20,6 +20,12 @@ from multiomics_vae.kernels.fused import (
 from multiomics_vae.kernels.negative_binomial import NegativeBinomialKernel, negative_binomial_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.poisson import PoissonKernel, poisson_log_likelihood
+from multiomics_vae.kernels.quantiles import (
+    beta_binomial_quantile,
+    beta_quantile,
+    negative_binomial_quantile,
+    poisson_quantile,
+)
 from multiomics_vae.kernels.softmax_normaliser import SoftmaxNormaliser, softmax_normaliser
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
@@ -38,10 +44,14 @@ __all__ = [
     "SparseRows",
     "ZeroTotals",
     "bernoulli_log_likelihood",
+    "beta_binomial_quantile",
+    "beta_quantile",
     "chunk_rows",
     "fused_log_likelihood",
     "fused_log_likelihoods",
     "negative_binomial_log_likelihood",
+    "negative_binomial_quantile",
     "poisson_log_likelihood",
+    "poisson_quantile",
     "softmax_normaliser",
 ]

@@ -137,6 +137,12 @@ class FusedTerms:
     batch: Tensor | None = None
 
 
+def inside_unit(uniform: Tensor) -> Tensor:
+    """Keep uniform numbers off 0 and 1, where an inverse distribution function may be infinite."""
+    limits = torch.finfo(uniform.dtype)
+    return uniform.clamp(limits.tiny, 1.0 - limits.eps / 2)
+
+
 class Likelihood(nn.Module, ABC):
     """p(x | outputs, cell): abstract; one subclass a file.
 
@@ -154,6 +160,8 @@ class Likelihood(nn.Module, ABC):
     normalised_over_features
         True if the mean needs every feature's output: depth times a softmax of the first output over
         features.
+    reads_depth
+        True if x depends on the depth of its cell.
 
     Parameters
     ----------
@@ -173,6 +181,7 @@ class Likelihood(nn.Module, ABC):
     default_transform: ClassVar[str]
     dispersions: ClassVar[tuple[str, ...]] = ("feature",)
     normalised_over_features: ClassVar[bool] = False
+    reads_depth: ClassVar[bool] = False
 
     def __init__(self, statistics: FeatureStatistics, dispersion: str = "feature") -> None:
         super().__init__()
@@ -213,10 +222,46 @@ class Likelihood(nn.Module, ABC):
         """
 
     @abstractmethod
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
+    ) -> Tensor:
+        """Var[x | outputs, cell], ``(B, F)``; for codes, the probability that x is not the `mean`.
+
+        With a ``part``, of its features only, as in `mean`.
+        """
+
+    @abstractmethod
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        """Turn uniform numbers into one draw of every entry, so that the caller owns the randomness.
+
+        Parameters
+        ----------
+        uniform
+            In (0, 1), one an entry, ``(B, F)``, best in float64: their resolution is that of the tails.
+        outputs, cells, part
+            As in `mean`.
+
+        Returns
+        -------
+        Tensor
+            ``(B, F)``.
+        """
+
     def sample(
         self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
     ) -> Tensor:
         """One draw of x for every cell, ``(B, F)``; reads no global random state."""
+        device = outputs[0].device
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        shape = (len(outputs[0]), self.n_features)
+        uniform = torch.rand(shape, generator=generator, device=device, dtype=wide)  # (B, F)
+        return self.from_uniform(inside_unit(uniform), outputs, cells)
 
     def fused_terms(self, cells: CellContext) -> FusedTerms | None:
         """What computes this likelihood fused with the decoder's last layer; None where nothing does.

@@ -43,6 +43,7 @@ class Bernoulli(Likelihood):
     name = "bernoulli"
     support: ClassVar[Support] = "binary"
     default_transform = "tfidf"
+    reads_depth = True
     mean_log_depth: Tensor
 
     def __init__(self, statistics: FeatureStatistics, dispersion: str = "feature") -> None:
@@ -69,10 +70,21 @@ class Bernoulli(Likelihood):
     ) -> Tensor:
         return torch.sigmoid(outputs[0] + self.depth_logits(cells))
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        return torch.bernoulli(self.mean(outputs, cells), generator=generator)
+        logits = outputs[0] + self.depth_logits(cells)  # (B, F)
+        return torch.sigmoid(logits) * torch.sigmoid(-logits)
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        closed = torch.sigmoid(-outputs[0] - self.depth_logits(cells))  # (B, F)
+        return (uniform > closed).to(closed.dtype)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None

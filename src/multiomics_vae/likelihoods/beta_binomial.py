@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from multiomics_vae.errors import InputError
+from multiomics_vae.kernels import beta_binomial_quantile, beta_quantile
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
 from multiomics_vae.likelihoods.count_kernels import (
     log_rising_factorial,
@@ -17,7 +18,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     take_entries,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
-from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of
+from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of, features_of
 
 LOWEST_FRACTION = 1e-3
 START_CONCENTRATION = 10.0
@@ -30,6 +31,9 @@ class BetaBinomial(Likelihood):
     a⁽ᵏ⁾ = Γ(a + k)/Γ(a). Where nothing is covered it is 0. The concentration c belongs to a feature and
     starts at 10 (a standard deviation of 0.15 between cells at p = ½); c → ∞ is the binomial.
 
+    Of cells without a coverage, mean, variance and draws are those of the methylated fraction itself, which is
+    Beta(α, β): what would be seen at unlimited coverage.
+
     Parameters
     ----------
     statistics
@@ -40,7 +44,7 @@ class BetaBinomial(Likelihood):
     Raises
     ------
     InputError
-        If ``dispersion`` is another, or if a method needs the coverage and ``cells`` has none.
+        If ``dispersion`` is another, or if ``log_prob`` meets cells without a coverage.
 
     Examples
     --------
@@ -94,28 +98,36 @@ class BetaBinomial(Likelihood):
     def mean(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        return columns_of(self.coverage_of(cells), part) * torch.sigmoid(outputs[0])  # (B, F)
+        fraction = torch.sigmoid(outputs[0])  # (B, F)
+        return fraction if cells.coverage is None else columns_of(cells.coverage, part) * fraction
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        coverage = self.coverage_of(cells)  # (B, F)
-        log_c = self.log_concentration(cells.batch)
-        log_alpha = _log_gamma_draw(log_c + functional.logsigmoid(outputs[0]), generator)  # (B, F)
-        log_beta = _log_gamma_draw(log_c + functional.logsigmoid(-outputs[0]), generator)  # (B, F)
-        fraction = torch.sigmoid(log_alpha - log_beta)  # (B, F)
-        return torch.binomial(coverage.to(fraction.dtype), fraction, generator=generator)
+        p = torch.sigmoid(outputs[0])  # (B, F)
+        c = self.log_concentration(cells.batch, features_of(part)).exp()
+        of_fraction = p * (1.0 - p) / (c + 1.0)  # (B, F)
+        if cells.coverage is None:
+            return of_fraction
+        n = columns_of(cells.coverage, part)  # (B, F)
+        return n * (c + n) * of_fraction
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        log_c = self.log_concentration(cells.batch, features_of(part))
+        log_alpha = log_c + functional.logsigmoid(outputs[0])  # (B, F)
+        log_beta = log_c + functional.logsigmoid(-outputs[0])  # (B, F)
+        if cells.coverage is None:
+            return beta_quantile(uniform, log_alpha, log_beta)
+        return beta_binomial_quantile(uniform, columns_of(cells.coverage, part), log_alpha, log_beta)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
         """Mean methylated fraction, σ(outputs[0]), whatever the coverage: ``(B, F)``."""
         return torch.sigmoid(outputs[0])
-
-
-def _log_gamma_draw(log_shape: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Log of a draw from Gamma(a, 1), by G(a) = G(a + 1) · U^(1/a): G(a) itself underflows for tiny a."""
-    shape = log_shape.exp().clamp(min=torch.finfo(log_shape.dtype).tiny)
-    uniform = torch.rand(shape.shape, generator=generator, device=shape.device, dtype=shape.dtype)
-    # (0, 1] instead of [0, 1): no log of 0
-    return torch._standard_gamma(shape + 1.0, generator=generator).log() + torch.log1p(-uniform) / shape

@@ -92,9 +92,20 @@ class Categorical(Likelihood):
         """The most probable code of each feature, ``(B, F)``."""
         return self.category_log_probs(outputs, part).argmax(-1).to(outputs[0].dtype)
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        probabilities = self.category_log_probs(outputs).exp().view(-1, self.largest)  # (B·F, C)
-        codes = torch.multinomial(probabilities, 1, generator=generator)  # (B·F, 1)
-        return codes.view(-1, self.n_features).to(outputs[0].dtype)  # (B, F)
+        """The probability that the code is not the most probable one, ``(B, F)``."""
+        return 1.0 - self.category_log_probs(outputs, part).amax(-1).exp()
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        edges = self.category_log_probs(outputs, part).to(uniform).exp().cumsum(-1)  # (B, F, C)
+        # Rounding may end the sum below 1; a draw must not fall on a category that is not there.
+        above = uniform.unsqueeze(-1) * edges[..., -1:] > edges  # (B, F, C)
+        return above.sum(-1).to(outputs[0].dtype)

@@ -125,28 +125,9 @@ def negative_binomial_log_prob(x: Tensor, log_mean: Tensor, log_dispersion: Tens
     return at_zero.reshape(-1).scatter_add(0, positions, above_zero).view(x.shape)
 
 
-def negative_binomial_sample(
-    log_mean: Tensor, log_dispersion: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw counts as a Poisson whose rate is Gamma(θ, mean μ).
-
-    Parameters
-    ----------
-    log_mean
-        log μ, ``(B, F)``.
-    log_dispersion
-        log θ, ``(B, F)`` or ``(1, F)``.
-    generator
-        Source of randomness.
-
-    Returns
-    -------
-    Tensor
-        ``(B, F)``.
-    """
-    log_theta = log_dispersion.clamp(*LOG_DISPERSION_RANGE).expand_as(log_mean)  # (B, F)
-    unit = torch._standard_gamma(log_theta.exp().contiguous(), generator=generator)  # (B, F)
-    return torch.poisson(unit * (log_mean - log_theta).exp(), generator=generator)  # (B, F)
+def negative_binomial_variance(mean: Tensor, log_dispersion: Tensor) -> Tensor:
+    """Variance μ + μ²/θ from the mean μ ``(B, F)`` and log θ ``(B, F)`` or ``(1, F)``: ``(B, F)``."""
+    return mean + mean.square() * (-log_dispersion.clamp(*LOG_DISPERSION_RANGE)).exp()
 
 
 def start_log_dispersion(overdispersion: Tensor) -> Tensor:

@@ -32,6 +32,11 @@ def columns_of(table: Tensor, part: FeaturePart | None) -> Tensor:
     return table if part is None else table[..., part.features]
 
 
+def features_of(part: FeaturePart | None) -> Tensor | None:
+    """Positions of the part's features; None without a part, which means all."""
+    return None if part is None else part.features
+
+
 def softmax_shares(logits: Tensor, part: FeaturePart | None) -> Tensor:
     """Softmax over all features, of the part's logits ``(B, G)``; of logits ``(B, F)`` without a part.
 

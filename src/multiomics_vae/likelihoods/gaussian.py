@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
-from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of
+from multiomics_vae.likelihoods.feature_part import FeaturePart, columns_of, features_of
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOWEST_SHARE = 1e-4
@@ -68,12 +68,15 @@ class GaussianValues(Likelihood):
             start = variance.log() + math.log1p(-LOWEST_SHARE)
             self.learned = FeatureParameter(start, self.n_batches if dispersion == "feature-batch" else 1)
 
-    def log_variance(self, cells: CellContext) -> Tensor:
-        """Log σ² for every cell and feature, of a shape that broadcasts to ``(B, F)``."""
+    def log_variance(self, cells: CellContext, part: FeaturePart | None = None) -> Tensor:
+        """Log σ² for every cell and feature (of a part), of a shape that broadcasts to ``(B, F)``."""
+        part = None if self.dispersion == "shared" else part
+        of_data = columns_of(self.log_data_variance, part)  # (F,) or (1,)
         if self.learned is None:
-            return self.log_data_variance.unsqueeze(0)  # (1, F)
-        log_floor = self.log_data_variance + math.log(LOWEST_SHARE)
-        return torch.logaddexp(self.learned(cells.batch), log_floor)
+            return of_data.unsqueeze(0)  # (1, F)
+        return torch.logaddexp(
+            self.learned(cells.batch, features_of(part)), of_data + math.log(LOWEST_SHARE)
+        )
 
     def start_biases(self, statistics: FeatureStatistics) -> tuple[Tensor, ...]:
         return (torch.zeros_like(statistics.mean),)
@@ -90,9 +93,18 @@ class GaussianValues(Likelihood):
         log_variance = self.log_data_variance if one_scale else columns_of(self.log_data_variance, part)
         return columns_of(self.location, part) + (0.5 * log_variance).exp() * outputs[0]  # (B, F)
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        center = self.mean(outputs, cells)  # (B, F)
-        noise = torch.randn(center.shape, generator=generator, device=center.device, dtype=center.dtype)
-        return center + (0.5 * self.log_variance(cells)).exp() * noise
+        return self.log_variance(cells, part).exp().expand_as(outputs[0])  # (B, F)
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        center = self.mean(outputs, cells, part)  # (B, F)
+        noise = torch.special.ndtri(uniform).to(center.dtype)  # (B, F)
+        return center + (0.5 * self.log_variance(cells, part)).exp() * noise

@@ -7,18 +7,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from multiomics_vae.kernels import NegativeBinomialKernel
+from multiomics_vae.kernels import NegativeBinomialKernel, negative_binomial_quantile
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, FusedTerms, Likelihood, Support
 from multiomics_vae.likelihoods.count_kernels import (
     LOG_DISPERSION_RANGE,
     log_mean_counts,
     negative_binomial_log_prob,
-    negative_binomial_sample,
+    negative_binomial_variance,
     start_log_dispersion,
     start_log_frequency,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
-from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
+from multiomics_vae.likelihoods.feature_part import FeaturePart, features_of, softmax_shares
 
 
 class NegativeBinomial(Likelihood):
@@ -51,6 +51,7 @@ class NegativeBinomial(Likelihood):
     default_transform = "log1p"
     dispersions = ("feature", "feature-batch")
     normalised_over_features = True
+    reads_depth = True
 
     def __init__(self, statistics: FeatureStatistics, dispersion: str = "feature") -> None:
         super().__init__(statistics, dispersion)
@@ -73,11 +74,21 @@ class NegativeBinomial(Likelihood):
     ) -> Tensor:
         return self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)  # (B, F)
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        log_mean = log_mean_counts(outputs[0], cells.depth)  # (B, F)
-        return negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
+        log_dispersion = self.log_dispersion(cells.batch, features_of(part))
+        return negative_binomial_variance(self.mean(outputs, cells, part), log_dispersion)  # (B, F)
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        log_dispersion = self.log_dispersion(cells.batch, features_of(part))
+        return negative_binomial_quantile(uniform, self.mean(outputs, cells, part), log_dispersion)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None

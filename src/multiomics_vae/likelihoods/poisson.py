@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from multiomics_vae.kernels import PoissonKernel
+from multiomics_vae.kernels import PoissonKernel, poisson_quantile
 from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, FusedTerms, Likelihood, Support
 from multiomics_vae.likelihoods.count_kernels import (
     log_mean_counts,
@@ -46,6 +46,7 @@ class Poisson(Likelihood):
     support: ClassVar[Support] = "counts"
     default_transform = "tfidf"
     normalised_over_features = True
+    reads_depth = True
 
     def start_biases(self, statistics: FeatureStatistics) -> tuple[Tensor, ...]:
         return (start_log_frequency(statistics.mean_frequency),)
@@ -65,10 +66,19 @@ class Poisson(Likelihood):
     ) -> Tensor:
         return self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)  # (B, F)
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        return torch.poisson(self.mean(outputs, cells), generator=generator)
+        return self.mean(outputs, cells, part)  # (B, F)
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        return poisson_quantile(uniform, self.mean(outputs, cells, part))  # (B, F)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None

@@ -9,14 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
+from multiomics_vae.kernels import negative_binomial_quantile
+from multiomics_vae.likelihoods.base import (
+    CellContext,
+    FeatureStatistics,
+    Likelihood,
+    Support,
+    inside_unit,
+)
 from multiomics_vae.likelihoods.count_kernels import (
     negative_binomial_log_prob,
-    negative_binomial_sample,
+    negative_binomial_variance,
     start_log_dispersion,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
-from multiomics_vae.likelihoods.feature_part import FeaturePart
+from multiomics_vae.likelihoods.feature_part import FeaturePart, features_of
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOWEST_BACKGROUND = 1e-3
@@ -97,7 +104,7 @@ class ProteinMixture(Likelihood):
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logs of the background mean and of the foreground mean, ``(B, F)`` each."""
-        background = self.log_background(cells.batch, None if part is None else part.features)
+        background = self.log_background(cells.batch, features_of(part))
         log_background = background.expand_as(outputs[0])  # (B, F)
         return log_background, log_background + functional.softplus(outputs[0])  # log(1 + eᵒ) = softplus(o)
 
@@ -116,13 +123,32 @@ class ProteinMixture(Likelihood):
         is_background = torch.sigmoid(outputs[1])  # (B, F)
         return is_background * log_background.exp() + (1.0 - is_background) * log_foreground.exp()
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        log_background, log_foreground = self.log_levels(outputs, cells)  # (B, F)
-        is_background = torch.bernoulli(torch.sigmoid(outputs[1]), generator=generator)  # (B, F)
-        log_mean = torch.where(is_background > 0, log_background, log_foreground)
-        return negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
+        background, foreground = (level.exp() for level in self.log_levels(outputs, cells, part))  # (B, F)
+        log_theta = self.log_dispersion(cells.batch, features_of(part))
+        share = torch.sigmoid(outputs[1])  # (B, F)
+        within = share * negative_binomial_variance(background, log_theta) + (
+            1.0 - share
+        ) * negative_binomial_variance(foreground, log_theta)
+        return within + share * (1.0 - share) * (foreground - background).square()
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        log_background, log_foreground = self.log_levels(outputs, cells, part)  # (B, F)
+        share = torch.sigmoid(outputs[1]).to(uniform)  # (B, F)
+        # A number chooses a component, and what is left of it is uniform again.
+        is_background = uniform < share
+        rest = torch.where(is_background, uniform / share, (uniform - share) / (1.0 - share))
+        mean = torch.where(is_background, log_background, log_foreground).exp()  # (B, F)
+        log_theta = self.log_dispersion(cells.batch, features_of(part))
+        return negative_binomial_quantile(inside_unit(rest), mean, log_theta)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None

@@ -8,16 +8,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, Likelihood, Support
+from multiomics_vae.kernels import negative_binomial_quantile
+from multiomics_vae.likelihoods.base import (
+    CellContext,
+    FeatureStatistics,
+    Likelihood,
+    Support,
+    inside_unit,
+)
 from multiomics_vae.likelihoods.count_kernels import (
     log_mean_counts,
     negative_binomial_log_prob,
-    negative_binomial_sample,
+    negative_binomial_variance,
     start_log_dispersion,
     start_log_frequency,
 )
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
-from multiomics_vae.likelihoods.feature_part import FeaturePart, softmax_shares
+from multiomics_vae.likelihoods.feature_part import FeaturePart, features_of, softmax_shares
 
 START_DROPOUT_LOGIT = -5.0
 
@@ -56,6 +63,7 @@ class ZeroInflatedNegativeBinomial(Likelihood):
     default_transform = "log1p"
     dispersions = ("feature", "feature-batch")
     normalised_over_features = True
+    reads_depth = True
 
     def __init__(self, statistics: FeatureStatistics, dispersion: str = "feature") -> None:
         super().__init__(statistics, dispersion)
@@ -84,12 +92,32 @@ class ZeroInflatedNegativeBinomial(Likelihood):
         kept = torch.sigmoid(-outputs[1])  # (B, F)
         return kept * self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)
 
-    def sample(
-        self, outputs: tuple[Tensor, ...], cells: CellContext, generator: torch.Generator | None = None
+    def variance(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
     ) -> Tensor:
-        log_mean = log_mean_counts(outputs[0], cells.depth)  # (B, F)
-        counts = negative_binomial_sample(log_mean, self.log_dispersion(cells.batch), generator)
-        return counts * torch.bernoulli(torch.sigmoid(-outputs[1]), generator=generator)  # (B, F)
+        kept = torch.sigmoid(-outputs[1])  # (B, F)
+        mean = self._mean_before_dropout(outputs, cells, part)  # (B, F)
+        counted = negative_binomial_variance(mean, self.log_dispersion(cells.batch, features_of(part)))
+        return kept * (counted + (1.0 - kept) * mean.square())
+
+    def from_uniform(
+        self,
+        uniform: Tensor,
+        outputs: tuple[Tensor, ...],
+        cells: CellContext,
+        part: FeaturePart | None = None,
+    ) -> Tensor:
+        lost = torch.sigmoid(outputs[1]).to(uniform)  # (B, F)
+        # What is left of a number above the share of lost counts is uniform again.
+        rest = inside_unit((uniform - lost) / (1.0 - lost))  # (B, F)
+        mean = self._mean_before_dropout(outputs, cells, part)  # (B, F)
+        counts = negative_binomial_quantile(rest, mean, self.log_dispersion(cells.batch, features_of(part)))
+        return torch.where(uniform > lost, counts, 0.0)
+
+    def _mean_before_dropout(
+        self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None
+    ) -> Tensor:
+        return self.normalized(outputs, cells, part) * cells.depth.unsqueeze(-1)  # (B, F)
 
     def normalized(
         self, outputs: tuple[Tensor, ...], cells: CellContext, part: FeaturePart | None = None
