@@ -46,8 +46,9 @@ class EvaluatingModel(ExportingModel):
         Held-out log likelihood of every modality from all, from each and from no modality;
         importance-weighted bounds at 1, 10, 100 and 1000 draws (Burda et al. 2016); variance of the log
         importance weights (Wu & Goodman 2018); active latent dimensions; entropy of the posterior as evidence
-        is taken away; FOSCTTM and Procrustes disparity between single modalities; scores of imputation,
-        overall and within cell types. Verdicts say what is not well and what to do.
+        is taken away; FOSCTTM and Procrustes disparity between single modalities; coverage of intervals of
+        imputed values; scores of imputation, overall and within cell types. Verdicts say what is
+        not well and what to do.
 
         Parameters
         ----------
@@ -100,7 +101,9 @@ class EvaluatingModel(ExportingModel):
         types = read_labels(labels, self.adata.obs if mdata is None else mdata.obs, data, cells)
         question = Question(self.module, data, cells, batch_size, n_samples, seed)
         options = EvaluationOptions(n_importance_samples, n_importance_cells, n_features_scored)
-        return evaluate(question, options, types)
+        learned = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
+        depth_from = Question(self.module, self._data, learned, batch_size, n_samples, seed)
+        return evaluate(question, depth_from, options, types)
 
     def consistency(
         self,

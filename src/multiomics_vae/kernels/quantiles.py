@@ -67,9 +67,11 @@ def negative_binomial_quantile(uniform: Tensor, mean: Tensor, log_dispersion: Te
 
 
 def beta_quantile(uniform: Tensor, log_alpha: Tensor, log_beta: Tensor) -> Tensor:
-    """x with F(x) = u of Beta(α, β), from logs of α and β of the shape of ``uniform``."""
+    """X with F(x) = u of Beta(α, β), from logs of α and β of the shape of ``uniform``."""
     alpha, beta = (np.exp(_flat(each)) for each in (log_alpha, log_beta))  # (n,)
-    found = special.betaincinv(np.maximum(alpha, LOWEST_SHAPE), np.maximum(beta, LOWEST_SHAPE), _flat(uniform))
+    found = special.betaincinv(
+        np.maximum(alpha, LOWEST_SHAPE), np.maximum(beta, LOWEST_SHAPE), _flat(uniform)
+    )
     return _like(found, log_alpha)
 
 

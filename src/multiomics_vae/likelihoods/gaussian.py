@@ -74,9 +74,7 @@ class GaussianValues(Likelihood):
         of_data = columns_of(self.log_data_variance, part)  # (F,) or (1,)
         if self.learned is None:
             return of_data.unsqueeze(0)  # (1, F)
-        return torch.logaddexp(
-            self.learned(cells.batch, features_of(part)), of_data + math.log(LOWEST_SHARE)
-        )
+        return torch.logaddexp(self.learned(cells.batch, features_of(part)), of_data + math.log(LOWEST_SHARE))
 
     def start_biases(self, statistics: FeatureStatistics) -> tuple[Tensor, ...]:
         return (torch.zeros_like(statistics.mean),)

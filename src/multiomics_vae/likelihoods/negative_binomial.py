@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from multiomics_vae.kernels import NegativeBinomialKernel, negative_binomial_quantile

@@ -106,7 +106,7 @@ def _weights(ax: Axes, table: pd.DataFrame) -> None:
     names = []
     for kind, of, given in zip(table["kind"], table["of"], table["given"], strict=True):
         what = {"joint": "log p(x)", "marginal": f"log p({of})"}.get(kind, f"log p({of} | {given})")
-        names.append(f"{what}, z from {given}")
+        names.append(f"{what}\nz from {given}")
     kinds = list(dict.fromkeys(table["kind"]))
     palette = dict(zip(kinds, colours(len(kinds)), strict=True))
     ax.barh(

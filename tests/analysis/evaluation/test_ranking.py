@@ -44,7 +44,7 @@ def test_within_groups_only_cells_of_a_group_are_compared() -> None:
 def test_knowing_the_type_alone_is_chance_within_types() -> None:
     rng = np.random.default_rng(2)
     types = rng.integers(0, 4, 400)
-    level = rng.random((30, 4))
+    level = 0.05 + 0.85 * rng.random((30, 4))
     truth = rng.random((30, 400)) < level[:, types]
     groups = [np.flatnonzero(types == t) for t in range(4)]
     overall = rank_scores(truth, level[:, types], [np.arange(400)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiomics_vae.analysis.evaluation.agreement import agreement_table
+from multiomics_vae.analysis.evaluation.coverage import interval_coverage
 from multiomics_vae.analysis.evaluation.entropy import entropies
 from multiomics_vae.analysis.evaluation.feature_scores import feature_scores
 from multiomics_vae.analysis.evaluation.held_out import held_out
@@ -14,7 +15,7 @@ from multiomics_vae.analysis.evaluation.importance import importance_cells, impo
 from multiomics_vae.analysis.evaluation.question import Question
 from multiomics_vae.analysis.evaluation.report import EvaluationReport
 from multiomics_vae.analysis.evaluation.units import active_units, unit_activity
-from multiomics_vae.analysis.evaluation.verdicts import collapse_verdicts, entropy_verdict
+from multiomics_vae.analysis.evaluation.verdicts import collapse_verdicts, coverage_verdicts, entropy_verdict
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,17 @@ class EvaluationOptions:
     n_features_scored: int = 5000
 
 
-def evaluate(question: Question, options: EvaluationOptions, labels: np.ndarray | None) -> EvaluationReport:
+def evaluate(
+    question: Question, learned: Question, options: EvaluationOptions, labels: np.ndarray | None
+) -> EvaluationReport:
     """Take all measures.
 
     Parameters
     ----------
     question
         The model and the cells.
+    learned
+        Cells that the model learned from; of predicted values, depth is learned from them too.
     options
         How much is drawn.
     labels
@@ -53,11 +58,13 @@ def evaluate(question: Question, options: EvaluationOptions, labels: np.ndarray 
     importance = importance_tables(few, options.n_importance_samples)
     activity = unit_activity(question)
     entropy = entropies(question)
+    coverage = interval_coverage(question, learned)
     verdicts = [
         *collapse_verdicts(
             active_units(activity), question.module.n_latent, likelihoods.kl, likelihoods.gain
         ),
         entropy_verdict(entropy.overconfident),
+        *coverage_verdicts(coverage),
     ]
     return EvaluationReport(
         n_cells=len(question.cells),
@@ -69,6 +76,7 @@ def evaluate(question: Question, options: EvaluationOptions, labels: np.ndarray 
         unit_activity=activity,
         entropy=entropy.table,
         agreement=agreement_table(question),
+        coverage=coverage,
         feature_scores=feature_scores(question, options.n_features_scored, labels),
         verdicts=tuple(verdicts),
     )

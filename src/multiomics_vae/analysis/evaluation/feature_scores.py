@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from multiomics_vae.analysis.evaluation.correlation import pearson, spearman
 from multiomics_vae.analysis.evaluation.question import Question
 from multiomics_vae.analysis.evaluation.ranking import rank_scores
+from multiomics_vae.analysis.evaluation.values import SCORED, eligible_features, in_memory
 from multiomics_vae.analysis.normalized import normalized_values
+from multiomics_vae.data.matrices import dense
 from multiomics_vae.likelihoods import LIKELIHOODS
 
-FEWEST_POSITIVE = 10  # cells with and without a 0/1 feature
-FEWEST_NONZERO = 20  # cells with a count, or a measured real value
 PER_CELL = 1e4
-SCORED = ("binary", "counts", "real", "fractions")
 
 
 @dataclass(frozen=True)
@@ -91,41 +89,24 @@ def held_out_values(question: Question, modality: int, n_features: int) -> Truth
     part = question.data.modalities[modality].loaded(question.cells)
     likelihood = question.module.likelihoods[modality]
     support = likelihood.support
-    stored = part.values
-    assert isinstance(stored, sp.csr_matrix | np.ndarray)
+    stored = in_memory(part.values)
     measured = part.observed  # (N, F)
     if support == "fractions":
-        trials = _dense(part.coverage)
+        trials = dense(in_memory(part.coverage))
         measured = trials > 0
-        stored = np.divide(_dense(stored), trials, out=np.zeros_like(trials), where=measured)
-    eligible = _eligible(stored, measured, support)
+        stored = np.divide(dense(stored), trials, out=np.zeros_like(trials), where=measured)
+    eligible = eligible_features(part, support)
     features = eligible
     if len(eligible) > n_features:
         generator = np.random.default_rng(question.seed)
         features = np.sort(generator.choice(eligible, n_features, replace=False))
-    values = np.ascontiguousarray(_dense(stored[:, features]).T)  # (G, N)
+    values = np.ascontiguousarray(dense(stored[:, features]).T)  # (G, N)
     comparable = values
     if support == "counts":
         scaled = values * (PER_CELL / part.depth) if likelihood.normalised_over_features else values
         comparable = np.log1p(scaled)
     masked = None if measured is None else np.ascontiguousarray(measured[:, features].T)
     return Truth(values, comparable, masked, features, len(eligible))
-
-
-def _eligible(stored: sp.csr_matrix | np.ndarray, measured: np.ndarray | None, support: str) -> np.ndarray:
-    """Positions of the features seen in enough cells."""
-    n_cells = stored.shape[0]
-    if support in ("binary", "counts"):
-        seen = np.asarray((stored > 0).sum(axis=0)).ravel()
-        if support == "binary":
-            return np.flatnonzero((seen >= FEWEST_POSITIVE) & (n_cells - seen >= FEWEST_POSITIVE))
-        return np.flatnonzero(seen >= FEWEST_NONZERO)
-    known = np.full(stored.shape[1], n_cells) if measured is None else measured.sum(axis=0)
-    return np.flatnonzero(known >= FEWEST_NONZERO)
-
-
-def _dense(values: sp.spmatrix | np.ndarray | object) -> np.ndarray:
-    return np.asarray(values.toarray() if sp.issparse(values) else values)  # type: ignore[attr-defined]
 
 
 def _scores(

@@ -35,6 +35,9 @@ class EvaluationReport:
         `entropy.Entropies.table`: mean entropy of q(z | x_A) by A.
     agreement
         `agreement.agreement_table`: FOSCTTM and Procrustes disparity by pair of modalities.
+    coverage
+        `coverage.interval_coverage`: share of held-out values inside intervals, by ``modality``,
+        ``given`` and ``level``.
     feature_scores
         `feature_scores.feature_scores`: imputation by ``modality``, ``given`` and ``score``.
     verdicts
@@ -55,6 +58,7 @@ class EvaluationReport:
     unit_activity: pd.DataFrame
     entropy: pd.DataFrame
     agreement: pd.DataFrame
+    coverage: pd.DataFrame
     feature_scores: pd.DataFrame
     verdicts: tuple[Verdict, ...]
 
@@ -103,9 +107,12 @@ class EvaluationReport:
         scores = self.feature_scores.melt(
             ["modality", "given", "score", "n_cells"], ["overall", "within_type"], "detail"
         ).rename(columns={"score": "measure"})
+        coverage = self.coverage.rename(columns={"coverage": "value"}).assign(
+            measure="interval_coverage", detail=self.coverage["level"].map("{:.0%}".format)
+        )
         elbo = pd.DataFrame([("elbo", ALL, ALL, *self.elbo, self.n_cells)])
         elbo.columns = ["measure", "modality", "given", "value", "standard_error", "n_cells"]
-        parts = [elbo, likelihood, gains, bounds, variances, units, entropy, pairs, scores]
+        parts = [elbo, likelihood, gains, bounds, variances, units, entropy, pairs, coverage, scores]
         columns = ["measure", "modality", "given", "detail", "value", "standard_error", "n_cells"]
         whole = pd.concat(
             [
@@ -129,6 +136,8 @@ class EvaluationReport:
         likelihood = likelihood.loc[list(dict.fromkeys(self.log_likelihood["modality"]))]
         bounds = self.bounds.pivot(index=["of", "given"], columns="n_draws", values="mean")
         bounds.columns = [f"S={size}" for size in bounds.columns]
+        coverage = self.coverage.pivot(index=["modality", "given"], columns="level", values="coverage")
+        coverage.columns = [f"{level:.0%}" for level in coverage.columns]
         parts = [
             f"Evaluation of {self.n_cells} cells",
             "\n".join(str(verdict) for verdict in self.verdicts),
@@ -150,6 +159,11 @@ class EvaluationReport:
             ),
             _titled("Mean entropy of q(z | x_A), nats", self.entropy.drop(columns="n_modalities"), 2),
             _titled("Agreement of single-modality embeddings", self.agreement, 3),
+            _titled(
+                "Held-out values inside intervals of imputed values, by nominal level",
+                coverage.reset_index(),
+                3,
+            ),
             _titled("Imputation, means over features", self.feature_scores, 3),
         ]
         return "\n\n".join(part for part in parts if part)

@@ -6,11 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pandas as pd
+
 from multiomics_vae.analysis.evaluation.entropy import Overconfidence
 from multiomics_vae.analysis.evaluation.question import ALL
 
 SMALLEST_KL = 0.1  # nats a cell: below, the posterior is the prior for any purpose
 FEW_UNITS = 0.1  # share of the latent dimensions
+JUDGED_LEVEL, SLACK = 0.9, 0.03
 
 
 @dataclass(frozen=True)
@@ -117,3 +120,21 @@ def collapse_verdicts(
     return [joint] + [
         modality_collapse(name, n_active.get(name), kl.get(name), found) for name, found in gain.items()
     ]
+
+
+def coverage_verdicts(coverage: pd.DataFrame) -> list[Verdict]:
+    """Whether 90 % intervals of imputed values hold about 90 % of them; nothing where nothing was imputed."""
+    verdicts = []
+    judged = coverage[coverage["level"] == JUDGED_LEVEL]
+    for name, given, share in zip(judged["modality"], judged["given"], judged["coverage"], strict=True):
+        subject = f"intervals of {name} from {given}"
+        found = f"90 % intervals hold {share:.1%} of held-out values"
+        if share < JUDGED_LEVEL - SLACK:
+            advice = "too narrow. Train the subsets to honest widths: model.train(subset_weight=1.0)"
+            verdicts.append(Verdict(subject, False, f"{found}: {advice}"))
+        elif share > JUDGED_LEVEL + SLACK:
+            advice = "too wide. Train for longer: model.train(max_epochs=100)"
+            verdicts.append(Verdict(subject, False, f"{found}: {advice}"))
+        else:
+            verdicts.append(Verdict(subject, True, found))
+    return verdicts
