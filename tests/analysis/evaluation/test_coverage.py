@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from known_models import known
 from scipy.stats import kstest
 
 from handmade_models import mixed_data, module_for
-from known_models import known
 from multiomics_vae.analysis.evaluation import coverage
 from multiomics_vae.analysis.evaluation.coverage import (
     interval_coverage,

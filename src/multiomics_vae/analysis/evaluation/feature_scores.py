@@ -17,6 +17,7 @@ from multiomics_vae.data.matrices import dense
 from multiomics_vae.likelihoods import LIKELIHOODS
 
 PER_CELL = 1e4
+FEATURES_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Truth:
     measured: np.ndarray | None
     features: np.ndarray
     n_eligible: int
+
+    def part(self, rows: slice) -> Truth:
+        """Some of the features."""
+        measured = None if self.measured is None else self.measured[rows]
+        return Truth(self.values[rows], self.comparable[rows], measured, self.features[rows], self.n_eligible)
 
 
 def feature_scores(question: Question, n_features: int, labels: np.ndarray | None) -> pd.DataFrame:
@@ -135,12 +141,13 @@ def _scores(
     )
     means: list[list[float]] = []
     for chosen in groups:
-        found = (
-            [np.full(1, np.nan)] * len(kinds)
-            if chosen is None
-            else score_features(truth, score, likelihood.support, chosen)
-        )
-        means.append([_mean(each) for each in found])
+        if chosen is None:
+            means.append([float("nan")] * len(kinds))
+            continue
+        # Sorting takes several times the memory of the values.
+        parts = [slice(low, low + FEATURES_AT_ONCE) for low in range(0, len(score), FEATURES_AT_ONCE)]
+        found = [score_features(truth.part(p), score[p], likelihood.support, chosen) for p in parts]
+        means.append([_mean(np.concatenate(each)) for each in zip(*found, strict=True)])
     return dict(zip(kinds, zip(*means, strict=True), strict=True))
 
 
