@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,17 @@ def model_value(table: pd.DataFrame, column: str, **where: str) -> float:
     for key, name in where.items():
         table = table[table[key] == name]
     return float(table[column].item())
+
+
+def test_a_recalibrated_model_is_measured_so(cells: mudata.MuData, model: MultiVAE) -> None:
+    half, rest = np.array_split(model.validation_indices, 2)
+    twin = copy.deepcopy(model)
+    twin.calibrate(indices=half)
+    found = twin.evaluate(rest, **QUICK)
+    assert found.coverage["calibrated"].notna().all()
+    assert "recalibrated 90%" in str(found)
+    frame = found.to_frame()
+    assert (frame["measure"] == "recalibrated_coverage").sum() == len(found.coverage)
 
 
 def test_report_prints_every_measure(report: EvaluationReport) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.evaluation.consistency import consistency_table
+from multiomics_vae.analysis.evaluation.coverage import Imputer
 from multiomics_vae.analysis.evaluation.evaluate import EvaluationOptions, evaluate
 from multiomics_vae.analysis.evaluation.labels import read_labels
 from multiomics_vae.analysis.evaluation.question import Question
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 class EvaluatingModel(ExportingModel):
     """A model that can be judged."""
-
-    train_indices: np.ndarray
-    validation_indices: np.ndarray
 
     def evaluate(
         self,
@@ -89,7 +87,7 @@ class EvaluatingModel(ExportingModel):
         """
         data, cells = self._ask(mdata, indices, batch_size, n_samples)
         if mdata is None and indices is None:
-            cells = self._held_out("model.evaluate(test_indices)")
+            cells = self._trusted("model.evaluate(test_indices)")
         self._check_evaluated(cells, own=mdata is None)
         check_whole("seed", seed, 0, "seed=0")
         for name, value, least in (
@@ -101,9 +99,8 @@ class EvaluatingModel(ExportingModel):
         types = read_labels(labels, self.adata.obs if mdata is None else mdata.obs, data, cells)
         question = Question(self.module, data, cells, batch_size, n_samples, seed)
         options = EvaluationOptions(n_importance_samples, n_importance_cells, n_features_scored)
-        learned = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
-        depth_from = Question(self.module, self._data, learned, batch_size, n_samples, seed)
-        return evaluate(question, depth_from, options, types)
+        depths = {m: self._depth(m) for pair in question.pairs() for m in pair}
+        return evaluate(question, Imputer(depths, self._aids.calibration), options, types)
 
     def consistency(
         self,
@@ -157,13 +154,13 @@ class EvaluatingModel(ExportingModel):
                 "them: MultiVAE.setup_mudata(mdata, modalities=['rna', 'atac'])"
             )
         if reference is None:
-            known = self._held_out("model.consistency(reference=test_indices)")
+            known = self._trusted("model.consistency(reference=test_indices)")
         else:
             known = np.unique(select_cells(self._data, reference))
         trusted = Question(self.module, self._data, known, batch_size, 1, seed)
         return consistency_table(Question(self.module, data, cells, batch_size, 1, seed), trusted)
 
-    def _held_out(self, mend: str) -> np.ndarray:
+    def _trusted(self, mend: str) -> np.ndarray:
         """Cells held out for validation, which a loaded model no longer knows."""
         if not len(self.validation_indices):
             raise InputError(

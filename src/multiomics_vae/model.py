@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multiomics_vae.analysis.aids import aids_from_tensors
 from multiomics_vae.architecture import build_module
 from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
@@ -197,7 +198,8 @@ class MultiVAE(TrainableModel):
             raise NotFittedError("There is nothing to save yet. Train the model: model.train()")
         if not self.process.is_first:
             return
-        saved = SavedModel(self.config, self._data.schema, self.module, self._history)
+        aids = self._all_aids().to_tensors()
+        saved = SavedModel(self.config, self._data.schema, self.module, self._history, aids)
         save_model(dir_path, type(self).__name__, saved, overwrite)
 
     @classmethod
@@ -221,6 +223,7 @@ class MultiVAE(TrainableModel):
         data, options = read(mdata, saved.schema).with_own_values(), options_of(saved.schema)
         model._hold(data, options, saved.config, saved.module)
         model._history = saved.history
+        model._aids = aids_from_tensors(saved.aids, saved.module)
         model.is_trained = True
         return model
 
@@ -232,6 +235,7 @@ class MultiVAE(TrainableModel):
         memo[id(self)] = twin
         twin._hold(self._data, self._options, self.config, copy.deepcopy(self.module, memo))
         twin._history = History.from_json(self._history.to_json())
+        twin._aids = self._aids
         twin.is_trained = self.is_trained
         twin.train_indices, twin.validation_indices = self.train_indices, self.validation_indices
         return twin

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.architecture import ModelConfig
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import SetupOptions, options_of
@@ -58,6 +59,7 @@ class TrainableModel(EvaluatingModel):
         self._options = options
         self._data = data
         self._history = History()
+        self._aids = PredictionAids()
         self.process = ALONE
         self.train_indices = self.validation_indices = self.test_indices = np.empty(0, dtype=np.int64)
 
@@ -238,6 +240,7 @@ class TrainableModel(EvaluatingModel):
         self.train_indices, self.validation_indices = run.training_cells, run.validation_cells
         before, was_trained = self._history, self.is_trained
         self._history = history
+        self._aids = PredictionAids()
         self.is_trained = True  # so that callbacks can ask
         try:
             result = fit(
@@ -251,6 +254,8 @@ class TrainableModel(EvaluatingModel):
                 resumed=resumed,
             )
         finally:
+            # What was learned from other weights, in a callback or before, holds no more.
+            self._aids = PredictionAids()
             # Also after an error: the weights of the best pass are in place.
             self.is_trained = was_trained or history.n_epochs > 0
             if not history.n_epochs:

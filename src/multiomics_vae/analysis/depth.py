@@ -37,6 +37,11 @@ class DepthModel:
     weights: Tensor
     log_sd: float
 
+    @classmethod
+    def none(cls, module: MultimodalModule) -> DepthModel:
+        """A depth of 1, for a likelihood that reads none."""
+        return cls(torch.zeros(1 + module.n_latent + module.covariates.n_outputs), float("-inf"))
+
     def mean_log(self, module: MultimodalModule, z: Tensor, covariates: Covariates) -> Tensor:
         """E[log depth | z, s] of cells at z ``(B, K)``: ``(B,)``."""
         weights = self.weights.to(z)
@@ -99,8 +104,8 @@ def fit_depth(
     if len(having) < 2:
         name = data.schema.modality_names[modality]
         raise InputError(
-            f"The depth of {name!r} must be learned from cells that have it, and {len(having)} of {len(cells)} "
-            "have. Load the model with its training cells: model = MultiVAE.load(path, mdata)"
+            f"The depth of {name!r} must be learned from cells that have it, which {len(having)} of "
+            f"{len(cells)} do. Load the model with its training cells: model = MultiVAE.load(path, mdata)"
         )
     if len(having) > MOST_CELLS:
         chosen = np.random.default_rng(seed).choice(len(having), MOST_CELLS, replace=False)

@@ -35,6 +35,17 @@ def check_new_file(path: str | Path) -> Path:
     return file
 
 
+def new_matrix(group: h5py.Group, name: str, shape: tuple[int, int]) -> h5py.Dataset:
+    """Begin a dense float32 matrix of an .h5ad, chunked by rows, in place of what is there."""
+    if name in group:
+        del group[name]
+    rows_a_chunk = min(shape[0], max(1, CHUNK_BYTES // (4 * max(1, shape[1]))))
+    chunks = (rows_a_chunk, shape[1]) if min(shape) else None
+    matrix = group.create_dataset(name, shape, np.float32, chunks=chunks)
+    matrix.attrs["encoding-type"], matrix.attrs["encoding-version"] = "array", "0.2.0"
+    return matrix
+
+
 def write_table(path: Path, blocks: Iterator[np.ndarray], cells: np.ndarray, features: np.ndarray) -> None:
     """Write blocks of rows as ``X``; memory holds one block.
 
@@ -51,16 +62,7 @@ def write_table(path: Path, blocks: Iterator[np.ndarray], cells: np.ndarray, fea
     try:
         AnnData(obs=pd.DataFrame(index=cells), var=pd.DataFrame(index=features)).write_h5ad(fresh)
         with h5py.File(fresh, "r+") as file:
-            if "X" in file:
-                del file["X"]
-            rows_a_chunk = min(len(cells), max(1, CHUNK_BYTES // (4 * max(1, len(features)))))
-            values = file.create_dataset(
-                "X",
-                (len(cells), len(features)),
-                np.float32,
-                chunks=(rows_a_chunk, len(features)) if len(cells) and len(features) else None,
-            )
-            values.attrs["encoding-type"], values.attrs["encoding-version"] = "array", "0.2.0"
+            values = new_matrix(file, "X", (len(cells), len(features)))
             start = 0
             for block in blocks:
                 values[start : start + len(block)] = block

@@ -69,9 +69,8 @@ def negative_binomial_quantile(uniform: Tensor, mean: Tensor, log_dispersion: Te
 def beta_quantile(uniform: Tensor, log_alpha: Tensor, log_beta: Tensor) -> Tensor:
     """X with F(x) = u of Beta(α, β), from logs of α and β of the shape of ``uniform``."""
     alpha, beta = (np.exp(_flat(each)) for each in (log_alpha, log_beta))  # (n,)
-    found = special.betaincinv(
-        np.maximum(alpha, LOWEST_SHAPE), np.maximum(beta, LOWEST_SHAPE), _flat(uniform)
-    )
+    alpha, beta = np.maximum(alpha, LOWEST_SHAPE), np.maximum(beta, LOWEST_SHAPE)
+    found = special.betaincinv(alpha, beta, _flat(uniform))
     return _like(found, log_alpha)
 
 
@@ -105,7 +104,7 @@ def _counts(
     # Compiling is for those who draw: importing numba takes a second.
     from multiomics_vae.kernels.compiled.count_quantile_loop import count_quantile_loop
 
-    found = (u > np.exp(log_zero)).astype(np.float64)  # 0 is settled
+    found: np.ndarray = (u > np.exp(log_zero)).astype(np.float64)  # 0 is settled
     above = np.flatnonzero(found)
     if len(above):
         counts = np.empty(len(above))
@@ -120,19 +119,19 @@ def _counts(
 def _large_counts(u: np.ndarray, mean: np.ndarray, theta: np.ndarray | None) -> np.ndarray:
     variance = mean if theta is None else mean + mean**2 / theta
     shape = mean * (mean / variance)
-    found = np.floor(special.gammaincinv(shape, u) * (variance / mean))
+    found: np.ndarray = np.floor(special.gammaincinv(shape, u) * (variance / mean))
     small = np.flatnonzero(mean < COUNTED_UP_TO)
     if theta is None:
         found[small] = stats.poisson.ppf(u[small], mean[small])
     else:
         some = theta[small]
         found[small] = stats.nbinom.ppf(u[small], some, some / (some + mean[small]))
-    return found
+    return np.asarray(found)
 
 
 def _flat(values: Tensor) -> np.ndarray:
-    array: np.ndarray = values.detach().cpu().numpy()
-    return array.astype(np.float64).ravel()
+    array: np.ndarray = values.detach().cpu().numpy().astype(np.float64).ravel()
+    return array
 
 
 def _like(found: np.ndarray, example: Tensor) -> Tensor:

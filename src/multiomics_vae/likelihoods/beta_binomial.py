@@ -31,8 +31,8 @@ class BetaBinomial(Likelihood):
     a⁽ᵏ⁾ = Γ(a + k)/Γ(a). Where nothing is covered it is 0. The concentration c belongs to a feature and
     starts at 10 (a standard deviation of 0.15 between cells at p = ½); c → ∞ is the binomial.
 
-    Of cells without a coverage, mean, variance and draws are those of the methylated fraction itself, which is
-    Beta(α, β): what would be seen at unlimited coverage.
+    Of cells without a coverage, mean, variance and draws are those of the methylated fraction itself,
+    which is Beta(α, β): what would be seen at unlimited coverage.
 
     Parameters
     ----------
@@ -106,11 +106,12 @@ class BetaBinomial(Likelihood):
     ) -> Tensor:
         p = torch.sigmoid(outputs[0])  # (B, F)
         c = self.log_concentration(cells.batch, features_of(part)).exp()
-        of_fraction = p * (1.0 - p) / (c + 1.0)  # (B, F)
+        of_fraction: Tensor = p * (1.0 - p) / (c + 1.0)  # (B, F)
         if cells.coverage is None:
             return of_fraction
         n = columns_of(cells.coverage, part)  # (B, F)
-        return n * (c + n) * of_fraction
+        of_counts: Tensor = n * (c + n) * of_fraction  # (B, F)
+        return of_counts
 
     def from_uniform(
         self,

@@ -104,5 +104,6 @@ class GaussianValues(Likelihood):
         part: FeaturePart | None = None,
     ) -> Tensor:
         center = self.mean(outputs, cells, part)  # (B, F)
-        noise = torch.special.ndtri(uniform).to(center.dtype)  # (B, F)
-        return center + (0.5 * self.log_variance(cells, part)).exp() * noise
+        noise: Tensor = torch.special.ndtri(uniform).to(center.dtype)  # (B, F)
+        sd = (0.5 * self.log_variance(cells, part)).exp()  # (B, F) or what broadcasts to it
+        return center + sd * noise

@@ -92,7 +92,14 @@ def _to_format_2(old: Checkpoint) -> Checkpoint:
     return replace(old, tensors=add_powers(old.config, old.tensors))
 
 
-MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType({1: _to_format_2})
+def _to_format_3(old: Checkpoint) -> Checkpoint:
+    """Format 3 may hold aids of prediction beside the weights; what is not there is learned when needed."""
+    return old
+
+
+MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType(
+    {1: _to_format_2, 2: _to_format_3}
+)
 """Format version -> what lifts a checkpoint of that version to the next."""
 
 

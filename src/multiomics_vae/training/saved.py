@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -22,15 +22,27 @@ from multiomics_vae.training.history import History
 
 Record = TypeVar("Record")
 
+# Begins the names of tensors that are none of the module's, in which there is no slash.
+AIDS = "aids/"
+
 
 @dataclass(frozen=True)
 class SavedModel:
-    """All that is kept of a model, in living form."""
+    """All that is kept of a model, in living form.
+
+    Parameters
+    ----------
+    config, schema, module, history
+        The model.
+    aids
+        What was learned beside the weights in order to predict, by name.
+    """
 
     config: ModelConfig
     schema: Schema
     module: MultimodalModule
     history: History
+    aids: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def save_model(folder: str | Path, class_name: str, model: SavedModel, overwrite: bool) -> None:
@@ -42,7 +54,7 @@ def save_model(folder: str | Path, class_name: str, model: SavedModel, overwrite
             config=plain(asdict(model.config)),
             schema=schema_json.to_json(model.schema),
             history={"epochs": model.history.to_json()},
-            tensors=model.module.state_dict(),
+            tensors={**model.module.state_dict(), **{f"{AIDS}{n}": t for n, t in model.aids.items()}},
         ),
         overwrite=overwrite,
     )
@@ -52,9 +64,11 @@ def load_model(folder: str | Path, class_name: str) -> SavedModel:
     """Read a model and put its weights in place; every tensor is checked by name, shape and type."""
     checkpoint = load_checkpoint(folder, expected_class=class_name)
     schema = schema_json.from_json(checkpoint.schema)
-    config, module = module_from(folder, checkpoint.config, schema, checkpoint.tensors)
+    weights = {name: tensor for name, tensor in checkpoint.tensors.items() if not name.startswith(AIDS)}
+    aids = {name.removeprefix(AIDS): t for name, t in checkpoint.tensors.items() if name.startswith(AIDS)}
+    config, module = module_from(folder, checkpoint.config, schema, weights)
     history = History.from_json(checkpoint.history.get("epochs", []))
-    return SavedModel(config, schema, module, history)
+    return SavedModel(config, schema, module, history, aids)
 
 
 def module_from(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
+import pandas as pd
 import pytest
 
 from multiomics_vae import MultiVAE
@@ -12,6 +13,7 @@ from multiomics_vae.analysis.evaluation.entropy import Overconfidence
 from multiomics_vae.analysis.evaluation.verdicts import (
     Verdict,
     collapse_verdicts,
+    coverage_verdicts,
     entropy_verdict,
     joint_collapse,
     modality_collapse,
@@ -61,6 +63,30 @@ def test_entropy() -> None:
     found = entropy_verdict((Overconfidence("rna", "rna+atac", 2.0), Overconfidence("atac", "rna", 1.0)))
     assert not found.is_well
     assert "q(z | rna) is 2.00 nats below that of q(z | rna+atac)" in found.sentence
+
+
+def coverage_of(share: float, calibrated: float = float("nan")) -> pd.DataFrame:
+    columns = ["modality", "given", "level", "coverage", "calibrated"]
+    return pd.DataFrame(
+        [("rna", "atac", 0.5, 0.1, calibrated), ("rna", "atac", 0.9, share, calibrated)], columns=columns
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "calibrated", "is_well", "words"),
+    [
+        (0.91, float("nan"), True, "90 % intervals hold 91.0%"),
+        (0.85, float("nan"), False, "too narrow"),
+        (0.95, float("nan"), False, "too wide"),
+        (0.80, 0.905, True, "recalibrated 90 % intervals hold 90.5%"),
+        (0.90, 0.80, False, "recalibrated 90 % intervals hold 80.0%"),
+    ],
+)
+def test_intervals(share: float, calibrated: float, is_well: bool, words: str) -> None:
+    (found,) = coverage_verdicts(coverage_of(share, calibrated))
+    assert found.subject == "intervals of rna from atac"
+    assert found.is_well is is_well
+    assert words in found.sentence
 
 
 def test_advice_names_arguments_that_there_are() -> None:

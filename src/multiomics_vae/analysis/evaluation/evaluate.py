@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from multiomics_vae.analysis.evaluation.agreement import agreement_table
-from multiomics_vae.analysis.evaluation.coverage import interval_coverage
+from multiomics_vae.analysis.evaluation.coverage import Imputer, imputation_coverage
 from multiomics_vae.analysis.evaluation.entropy import entropies
 from multiomics_vae.analysis.evaluation.feature_scores import feature_scores
 from multiomics_vae.analysis.evaluation.held_out import held_out
@@ -38,7 +38,7 @@ class EvaluationOptions:
 
 
 def evaluate(
-    question: Question, learned: Question, options: EvaluationOptions, labels: np.ndarray | None
+    question: Question, imputer: Imputer, options: EvaluationOptions, labels: np.ndarray | None
 ) -> EvaluationReport:
     """Take all measures.
 
@@ -46,8 +46,8 @@ def evaluate(
     ----------
     question
         The model and the cells.
-    learned
-        Cells that the model learned from; of predicted values, depth is learned from them too.
+    imputer
+        What imputed intervals need beside the model.
     options
         How much is drawn.
     labels
@@ -58,7 +58,7 @@ def evaluate(
     importance = importance_tables(few, options.n_importance_samples)
     activity = unit_activity(question)
     entropy = entropies(question)
-    coverage = interval_coverage(question, learned)
+    coverage = imputation_coverage(question, imputer)
     verdicts = [
         *collapse_verdicts(
             active_units(activity), question.module.n_latent, likelihoods.kl, likelihoods.gain

@@ -36,7 +36,7 @@ class EvaluationReport:
     agreement
         `agreement.agreement_table`: FOSCTTM and Procrustes disparity by pair of modalities.
     coverage
-        `coverage.interval_coverage`: share of held-out values inside intervals, by ``modality``,
+        `coverage.imputation_coverage`: share of held-out values inside intervals, by ``modality``,
         ``given`` and ``level``.
     feature_scores
         `feature_scores.feature_scores`: imputation by ``modality``, ``given`` and ``score``.
@@ -107,12 +107,29 @@ class EvaluationReport:
         scores = self.feature_scores.melt(
             ["modality", "given", "score", "n_cells"], ["overall", "within_type"], "detail"
         ).rename(columns={"score": "measure"})
+        level = self.coverage["level"].map("{:.0%}".format)
         coverage = self.coverage.rename(columns={"coverage": "value"}).assign(
-            measure="interval_coverage", detail=self.coverage["level"].map("{:.0%}".format)
+            measure="interval_coverage", detail=level
         )
+        recalibrated = self.coverage[["modality", "given", "n_cells"]].assign(
+            measure="recalibrated_coverage", detail=level, value=self.coverage["calibrated"]
+        )
+        recalibrated = recalibrated.dropna(subset="value")
         elbo = pd.DataFrame([("elbo", ALL, ALL, *self.elbo, self.n_cells)])
         elbo.columns = ["measure", "modality", "given", "value", "standard_error", "n_cells"]
-        parts = [elbo, likelihood, gains, bounds, variances, units, entropy, pairs, coverage, scores]
+        parts = [
+            elbo,
+            likelihood,
+            gains,
+            bounds,
+            variances,
+            units,
+            entropy,
+            pairs,
+            coverage,
+            recalibrated,
+            scores,
+        ]
         columns = ["measure", "modality", "given", "detail", "value", "standard_error", "n_cells"]
         whole = pd.concat(
             [
@@ -137,7 +154,10 @@ class EvaluationReport:
         bounds = self.bounds.pivot(index=["of", "given"], columns="n_draws", values="mean")
         bounds.columns = [f"S={size}" for size in bounds.columns]
         coverage = self.coverage.pivot(index=["modality", "given"], columns="level", values="coverage")
+        again = self.coverage.pivot(index=["modality", "given"], columns="level", values="calibrated")
         coverage.columns = [f"{level:.0%}" for level in coverage.columns]
+        again.columns = [f"recalibrated {level}" for level in coverage.columns]
+        coverage = coverage.join(again.dropna(axis=1, how="all"))
         parts = [
             f"Evaluation of {self.n_cells} cells",
             "\n".join(str(verdict) for verdict in self.verdicts),

@@ -123,18 +123,16 @@ def collapse_verdicts(
 
 
 def coverage_verdicts(coverage: pd.DataFrame) -> list[Verdict]:
-    """Whether 90 % intervals of imputed values hold about 90 % of them; nothing where nothing was imputed."""
+    """Whether 90 % intervals of imputed values, recalibrated if they are, hold about 90 % of them."""
     verdicts = []
-    judged = coverage[coverage["level"] == JUDGED_LEVEL]
-    for name, given, share in zip(judged["modality"], judged["given"], judged["coverage"], strict=True):
-        subject = f"intervals of {name} from {given}"
-        found = f"90 % intervals hold {share:.1%} of held-out values"
-        if share < JUDGED_LEVEL - SLACK:
-            advice = "too narrow. Train the subsets to honest widths: model.train(subset_weight=1.0)"
-            verdicts.append(Verdict(subject, False, f"{found}: {advice}"))
-        elif share > JUDGED_LEVEL + SLACK:
-            advice = "too wide. Train for longer: model.train(max_epochs=100)"
-            verdicts.append(Verdict(subject, False, f"{found}: {advice}"))
-        else:
-            verdicts.append(Verdict(subject, True, found))
+    for row in coverage[coverage["level"] == JUDGED_LEVEL].to_dict("records"):
+        recalibrated = not math.isnan(row["calibrated"])
+        share = row["calibrated"] if recalibrated else row["coverage"]
+        kind = "recalibrated 90 %" if recalibrated else "90 %"
+        found = f"{kind} intervals hold {share:.1%} of held-out values"
+        is_well = abs(share - JUDGED_LEVEL) <= SLACK
+        if not is_well:
+            how = "too narrow" if share < JUDGED_LEVEL else "too wide"
+            found += f": {how}. Set them right on other held-out cells: model.calibrate(indices=held_out)"
+        verdicts.append(Verdict(f"intervals of {row['modality']} from {row['given']}", is_well, found))
     return verdicts

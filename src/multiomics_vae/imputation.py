@@ -1,0 +1,250 @@
+"""Values that were not measured, and how surely they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multiomics_vae.analysis.calibration import Direction
+from multiomics_vae.analysis.cautions import required_modalities, warn_of_unseen_batches
+from multiomics_vae.analysis.imputed import Prediction, draws_of
+from multiomics_vae.analysis.imputed_table import imputed_table
+from multiomics_vae.analysis.questions import (
+    measured_cells,
+    source_modalities,
+)
+from multiomics_vae.answers import ANSWER_BATCH_SIZE
+from multiomics_vae.calibrated import N_SAMPLES, Batches, CalibratedModel, Choices
+from multiomics_vae.data.selection import CellSelection, select_modality
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+QUANTILES = (0.05, 0.95)
+
+
+class ImputingModel(CalibratedModel):
+    """A model that predicts measurements with their uncertainty; one row a cell, in order.
+
+    Three questions, and what each reads of a cell:
+
+    - `impute`: a modality from others. Nothing of the target is read, its depth included.
+    - `denoise`: a measured modality, from everything that the cell has, at its observed depth.
+    - `get_normalized`: what the decoder expects at a common depth: a point, without uncertainty.
+    """
+
+    def impute(
+        self,
+        modality: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        given: Iterable[str] | None = None,
+        features: Iterable[str] | None = None,
+        transform_batch: Batches = None,
+        n_samples: int = N_SAMPLES,
+        quantiles: Sequence[float] = QUANTILES,
+        calibrated: bool | None = None,
+        seed: int = 0,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> AnnData:
+        """What would be measured in a modality, predicted from others: p(x_m | x_A), m not in A.
+
+        z is drawn from q(z | x_A), the depth from its distribution given z, x from the likelihood. Of the
+        target itself nothing is read, neither values nor depth, also where the cell has it. Counts come as
+        counts at a predicted depth, peaks as 0/1, methylation as a fraction.
+
+        Parameters
+        ----------
+        modality
+            The target.
+        mdata, indices, batch_size
+            As in `get_latent_representation`.
+        given
+            A, without the target; None for all other modalities.
+        features
+            Names; None for all. No more is computed.
+        transform_batch
+            Decode every cell as if it came from this batch; as a mixture, for several.
+        n_samples
+            S, draws a cell.
+        quantiles
+            Levels of the interval's ends.
+        calibrated
+            Recalibrate the quantiles with what `calibrate` found; None where it was asked to.
+        seed
+            Of the draws.
+
+        Returns
+        -------
+        AnnData
+            ``X``: mean. ``layers``: ``"sd"``, and ``"q05"``, ``"q95"`` (codes: ``"probability"`` of the
+            code in X only). ``obs``: ``status`` (was the cell measured in the target, or is it only
+            imputed), ``latent_sd``, ``latent_entropy`` of q(z | x_A).
+            ``uns["multivae_prediction"]``: how it was made.
+
+        Raises
+        ------
+        InputError
+            For unknown names, if ``given`` holds the target, and if a cell has nothing of what is given.
+        DeviceError
+            If memory runs out.
+
+        Examples
+        --------
+        >>> peaks = model.impute("atac", given=["rna"])                  # doctest: +SKIP
+        >>> peaks.X, peaks.layers["q95"]                                 # doctest: +SKIP
+        """
+        return imputed_table(
+            self._imputation(
+                modality,
+                mdata,
+                indices,
+                given,
+                features,
+                Choices(transform_batch, n_samples, quantiles, calibrated, seed, batch_size),
+            )
+        )
+
+    def denoise(
+        self,
+        modality: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        features: Iterable[str] | None = None,
+        transform_batch: Batches = None,
+        n_samples: int = N_SAMPLES,
+        quantiles: Sequence[float] = QUANTILES,
+        calibrated: bool | None = None,
+        seed: int = 0,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> AnnData:
+        """What a second measurement of the same cell would show: p(x_m' | x), at the observed depth.
+
+        z is drawn given all modalities of the cell, the target included. Of ``mdata`` only the cells that
+        were measured in the target are answered; naming another one in ``indices`` is an error.
+
+        Parameters
+        ----------
+        modality, mdata, features, transform_batch, n_samples, quantiles, calibrated, seed, batch_size
+            As in `impute`.
+        indices
+            Cells that have the modality; None for all of these.
+
+        Returns
+        -------
+        AnnData
+            As of `impute`, measured cells only.
+
+        Raises
+        ------
+        InputError
+            For unknown names, and for cells without the modality.
+        """
+        data, asked = self._ask(mdata, indices, batch_size, n_samples)
+        position, _ = select_modality(data.schema, modality)
+        cells = measured_cells(data, asked, position, every=indices is None)
+        return imputed_table(
+            self._prediction(
+                data,
+                cells,
+                Direction(position, None),
+                features,
+                Choices(transform_batch, n_samples, quantiles, calibrated, seed, batch_size),
+            )
+        )
+
+    def sample_posterior_predictive(
+        self,
+        modality: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        given: Iterable[str] | None = None,
+        features: Iterable[str] | None = None,
+        transform_batch: Batches = None,
+        n_samples: int = N_SAMPLES,
+        seed: int = 0,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> np.ndarray:
+        """The draws behind `impute`: ``(S, N, G)``, float32; all of them are held in memory.
+
+        A draw depends on the cell's name, the seed, its number and the feature, and on nothing beside.
+        Arguments and errors are those of `impute`.
+        """
+        return draws_of(
+            self._imputation(
+                modality,
+                mdata,
+                indices,
+                given,
+                features,
+                Choices(transform_batch, n_samples, (), False, seed, batch_size),
+            )
+        )
+
+    def impute_missing(
+        self,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        transform_batch: Batches = None,
+        n_samples: int = N_SAMPLES,
+        quantiles: Sequence[float] = QUANTILES,
+        calibrated: bool | None = None,
+        seed: int = 0,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> MuData:
+        """A new MuData in which every modality has every cell; ``mdata`` stays as it is.
+
+        Measured rows hold what was measured (of ``mdata``; of the registered values without it), the
+        others the mean of `impute` from all that the cell has. Matrices are dense.
+
+        Parameters
+        ----------
+        mdata, indices, transform_batch, n_samples, quantiles, calibrated, seed, batch_size
+            As in `impute`.
+
+        Returns
+        -------
+        MuData
+            obs of each modality: ``status`` (``"measured"`` or ``"imputed"``). The layers of uncertainty,
+            ``latent_sd`` and ``latent_entropy`` are NaN where a value was measured; they are absent where
+            every cell was.
+        """
+        from multiomics_vae.analysis.completed import completed
+
+        data, cells = self._ask(mdata, indices, batch_size, n_samples)
+
+        def asked_for(position: int, lacking: np.ndarray) -> Prediction:
+            given = source_modalities(data.schema, position, None)
+            return self._prediction(
+                data,
+                lacking,
+                Direction(position, given),
+                None,
+                Choices(transform_batch, n_samples, quantiles, calibrated, seed, batch_size),
+            )
+
+        return completed(data, cells, mdata, asked_for)
+
+    def _imputation(
+        self,
+        modality: str,
+        mdata: MuData | None,
+        indices: CellSelection,
+        given: Iterable[str] | None,
+        features: Iterable[str] | None,
+        choices: Choices,
+    ) -> Prediction:
+        data, cells = self._ask(mdata, indices, choices.batch_size, choices.n_samples)
+        position, _ = select_modality(data.schema, modality)
+        source = source_modalities(data.schema, position, given)
+        required_modalities(data, cells, [data.schema.modality_names[m] for m in source])
+        if mdata is None and choices.transform_batch is None:
+            warn_of_unseen_batches(data, cells, position)
+        return self._prediction(data, cells, Direction(position, source), features, choices)
