@@ -176,6 +176,13 @@ def test_one_modality_alone(cells: mudata.MuData) -> None:
         model.consistency()
 
 
+def test_a_modality_with_a_name_that_is_taken() -> None:
+    kinds = {"rna": "nb", "all": "nb"}
+    model = train(make_model(register(make_cells(kinds), kinds)), 1, validation_size=0.5)
+    with pytest.raises(InputError, match=r"called 'all'.*MuData"):
+        model.evaluate()
+
+
 def test_training_cells_are_warned_of(model: MultiVAE) -> None:
     with pytest.warns(MultiomicsWarning, match=r"20 of the 20 evaluated cells were trained on"):
         model.evaluate(model.train_indices[:20], **QUICK)

@@ -11,7 +11,7 @@ from multiomics_vae.analysis.evaluation.consistency import consistency_table
 from multiomics_vae.analysis.evaluation.coverage import Imputer
 from multiomics_vae.analysis.evaluation.evaluate import EvaluationOptions, evaluate
 from multiomics_vae.analysis.evaluation.labels import read_labels
-from multiomics_vae.analysis.evaluation.question import Question
+from multiomics_vae.analysis.evaluation.question import ALL, NOTHING, Question
 from multiomics_vae.analysis.evaluation.report import EvaluationReport
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.data.selection import CellSelection, select_cells
@@ -90,6 +90,12 @@ class EvaluatingModel(ExportingModel):
             cells = self._trusted("model.evaluate(test_indices)")
         self._check_evaluated(cells, own=mdata is None)
         check_whole("seed", seed, 0, "seed=0")
+        for taken in (ALL, NOTHING):
+            if taken in data.schema.modality_names:
+                raise InputError(
+                    f"A modality is called {taken!r}, which means something else in an evaluation. Give it "
+                    f"another name: MuData({{'rna': mdata[{taken!r}], ...}})"
+                )
         for name, value, least in (
             ("n_importance_samples", n_importance_samples, 2),
             ("n_importance_cells", n_importance_cells, 2),

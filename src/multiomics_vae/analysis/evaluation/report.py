@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvaluationReport:
     """How good a model is on some cells.
 
@@ -145,6 +145,9 @@ class EvaluationReport:
         from multiomics_vae.plotting.evaluation import evaluation
 
         return evaluation(self, show=show)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         widest = int(self.bounds["n_draws"].max()) if len(self.bounds) else 0
