@@ -12,8 +12,9 @@ from multiomics_vae.analysis.noise import CellNoise
 from multiomics_vae.analysis.predicted_cells import PredictedCells
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.matrices import dense
-from multiomics_vae.data.minibatch import Covariates, Minibatch
+from multiomics_vae.data.minibatch import Covariates
 from multiomics_vae.data.stored import take_rows
+from multiomics_vae.errors import InputError
 from multiomics_vae.kernels import softmax_normaliser
 from multiomics_vae.likelihoods import CellContext, FeaturePart
 from multiomics_vae.module import MultimodalModule
@@ -49,7 +50,7 @@ def decode_cells(
     """
     minibatch, n_samples, device = inferred.minibatch, len(z), z.device
     likelihood, decoder = module.likelihoods[modality], module.parts[modality].decoder
-    positions = minibatch.cells.cpu().numpy()[rows]
+    positions = minibatch.cells.cpu().numpy()[rows.numpy()]
     noise = CellNoise(data.cell_names[positions], seed)
     covariates = _views(minibatch.covariates.rows(rows.to(device)), n_samples, batches)  # S · B cells
     flat = z[:, rows.to(device)].flatten(0, 1)  # (S · B, K)
@@ -66,7 +67,7 @@ def decode_cells(
     coverage = None if trials is None else _coverage(trials, positions, n_samples, device)
     first = stream_of(modality)
     if depth is None:
-        own = _own_depth(minibatch, modality, rows).repeat(n_samples)  # (S · B,)
+        own = _own_depth(data.modalities[modality], positions, device).repeat(n_samples)  # (S · B,)
         expected = drawn = CellContext(own, covariates.batch, coverage)
     elif not likelihood.reads_depth:
         expected = drawn = CellContext(flat.new_ones(len(flat)), covariates.batch, coverage)
@@ -107,12 +108,15 @@ def _views(own: Covariates, n_samples: int, batches: tuple[int, ...] | None) -> 
     return Covariates(codes.repeat_interleave(n_cells), repeated.categorical, repeated.continuous)
 
 
-def _own_depth(minibatch: Minibatch, modality: int, rows: Tensor) -> Tensor:
+def _own_depth(part: ModalityData, positions: np.ndarray, device: torch.device) -> Tensor:
     """Depth of the cells as it was measured: ``(B,)``."""
-    batch = minibatch.modalities[modality]
-    depth = batch.depth.new_full((minibatch.n_cells,), torch.nan)
-    depth[batch.rows] = batch.depth
-    return depth[rows.to(depth.device)]
+    rows = part.row_of_cell[positions]
+    if (rows < 0).any():
+        raise InputError(
+            f"{int((rows < 0).sum())} of {len(rows)} cells were not measured in the modality, so their depth "
+            "is not known. Predict it: depth=fit_depth(module, data, cells, batch_size, modality)"
+        )
+    return torch.from_numpy(part.depth[rows]).to(device)
 
 
 def _coverage(
