@@ -65,11 +65,10 @@ def test_entropy() -> None:
     assert "q(z | rna) is 2.00 nats below that of q(z | rna+atac)" in found.sentence
 
 
-def coverage_of(share: float, calibrated: float = float("nan")) -> pd.DataFrame:
-    columns = ["modality", "given", "level", "coverage", "calibrated"]
-    return pd.DataFrame(
-        [("rna", "atac", 0.5, 0.1, calibrated), ("rna", "atac", 0.9, share, calibrated)], columns=columns
-    )
+def coverage_of(share: float, calibrated: float, error: float = 0.01) -> pd.DataFrame:
+    columns = ["modality", "given", "level", "coverage", "standard_error", "calibrated"]
+    rows = [("rna", "atac", 0.5, 0.1, error, calibrated), ("rna", "atac", 0.9, share, error, calibrated)]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +86,8 @@ def test_intervals(share: float, calibrated: float, is_well: bool, words: str) -
     assert found.subject == "intervals of rna from atac"
     assert found.is_well is is_well
     assert words in found.sentence
+    (of_few_cells,) = coverage_verdicts(coverage_of(share, calibrated, error=0.1))
+    assert of_few_cells.is_well
 
 
 def test_advice_names_arguments_that_there_are() -> None:

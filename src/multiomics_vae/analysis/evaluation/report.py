@@ -152,9 +152,8 @@ class EvaluationReport:
     def __str__(self) -> str:
         widest = int(self.bounds["n_draws"].max()) if len(self.bounds) else 0
         units = ", ".join(f"{n} from {given}" for given, n in self.active_units.items())
-        likelihood = self.log_likelihood.pivot(index="modality", columns="given", values="mean")
-        likelihood = likelihood.loc[list(dict.fromkeys(self.log_likelihood["modality"]))]
-        bounds = self.bounds.pivot(index=["of", "given"], columns="n_draws", values="mean")
+        likelihood = self.log_likelihood[self.log_likelihood["given"] != NOTHING]
+        bounds = self.bounds.pivot(index=["of", "given", "n_cells"], columns="n_draws", values="mean")
         bounds.columns = [f"S={size}" for size in bounds.columns]
         coverage = self.coverage.pivot(index=["modality", "given"], columns="level", values="coverage")
         again = self.coverage.pivot(index=["modality", "given"], columns="level", values="calibrated")
@@ -166,20 +165,16 @@ class EvaluationReport:
             "\n".join(str(verdict) for verdict in self.verdicts),
             f"ELBO {self.elbo[0]:.2f} ± {self.elbo[1]:.2f} nats a cell; active latent dimensions: {units}",
             _titled(
-                "Expected log likelihood by what z is inferred from, nats a cell",
-                likelihood[list(dict.fromkeys(self.log_likelihood["given"]))].reset_index(),
+                "Expected log likelihood, nats a cell, and its gain over z ~ N(0, I) on the same cells",
+                likelihood,
                 1,
             ),
             _titled(
-                f"Importance-weighted bounds on log p, nats a cell ({self.n_importance_cells} cells)",
+                "Importance-weighted bounds on log p by the number of draws, nats a cell",
                 bounds.reset_index(),
                 1,
             ),
-            _titled(
-                f"Variance of the log importance weights ({widest} draws)",
-                self.weight_variances.drop(columns="n_cells"),
-                2,
-            ),
+            _titled(f"Variance of the log importance weights ({widest} draws)", self.weight_variances, 2),
             _titled("Mean entropy of q(z | x_A), nats", self.entropy.drop(columns="n_modalities"), 2),
             _titled("Agreement of single-modality embeddings", self.agreement, 3),
             _titled(
