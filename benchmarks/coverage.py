@@ -2,10 +2,10 @@
 
     python benchmarks/coverage.py [--only snare cite] [--cells 4000] [--seed 0] [--threads 1]
 
-Trains on 80 % of some cells (a tenth of them held out, on which the intervals are calibrated) and looks at the
-other 20 %: for every modality, given everything at the observed depth (`denoise`) and given another modality
-alone (`impute`). Levels of counts are randomised within their steps. Prints the table, and writes it between
-its markers in benchmarks/RESULTS.md with --write.
+Trains on 80 % of some cells (a tenth of them held out, on which the intervals are calibrated) and looks at
+the other 20 %: for every modality, given everything at the observed depth (`denoise`) and given another
+modality alone (`impute`). Levels of counts are randomised within their steps. Prints the table, and writes it
+between its markers in benchmarks/RESULTS.md with --write.
 """
 
 from __future__ import annotations

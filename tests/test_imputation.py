@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_an_imputed_modality_is_an_anndata_with_its_uncertainty(
     assert (found.layers["sd"] > 0).all()
     assert set(np.unique(found.layers["q95"])) <= {0.0, 1.0}
     assert list(found.obs["status"]) == ["measured"] * 10 + ["imputed"] * 6
-    mean, variance = model.get_latent_representation(indices=rows, modalities=["rna"], return_dist=True)
+    _, variance = model.get_latent_representation(indices=rows, modalities=["rna"], return_dist=True)
     np.testing.assert_allclose(found.obs["latent_sd"], np.sqrt(variance).mean(1), rtol=1e-4)
     note = found.uns["multivae_prediction"]
     assert note["modality"] == "atac"
@@ -125,9 +126,9 @@ def test_denoising_is_of_measured_cells_at_their_depth(model: MultiVAE, cells: m
     assert found.uns["multivae_prediction"]["depth"] == "each cell's own"
     with pytest.raises(InputError, match=r"6 of 10 cells have no 'rna' to denoise.*indices=mdata\.obs_names"):
         model.denoise("rna", indices=named(6, 16))
+    alone = mudata.MuData({"atac": cells["atac"].copy()})
+    alone.obs["batch"] = cells.obs.loc[alone.obs_names, "batch"]
     with pytest.raises(InputError, match=r"No cell has 'rna'.*model\.impute\('rna', mdata\)"):
-        alone = mudata.MuData({"atac": cells["atac"].copy()})
-        alone.obs["batch"] = cells.obs.loc[alone.obs_names, "batch"]
         model.denoise("rna", alone)
 
 
@@ -186,6 +187,18 @@ def test_what_is_written_is_what_is_returned(model: MultiVAE, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["out.h5ad"]
 
 
+def test_cells_on_disk_are_answered_like_cells_in_memory(
+    model: MultiVAE, cells: mudata.MuData, tmp_path: Path
+) -> None:
+    cells.write_h5mu(tmp_path / "cells.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed=True)
+    rows = named(12, 80)
+    assert answers_equal(model.impute("atac", backed, rows, **FEW), model.impute("atac", cells, rows, **FEW))
+    full, expected = (model.impute_missing(each, **FEW) for each in (backed, cells))
+    for name in ("rna", "atac"):
+        np.testing.assert_array_equal(full[name].X, expected[name].X)
+
+
 def test_calibration_is_kept_saved_and_void_after_training(
     cells: mudata.MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,8 +224,6 @@ def test_calibration_is_kept_saved_and_void_after_training(
     with pytest.raises(InputError, match=r"knows of no held-out cells.*model\.calibrate\(other_mdata\)"):
         loaded.calibrate()
     loaded.calibrate(cells, **FEW)
-    import copy
-
     twin = copy.deepcopy(model)
     assert answers_equal(twin.impute("rna", indices=rows, **FEW), mended)
     train(twin, 1)

@@ -123,6 +123,29 @@ def test_row_56_a_product_of_the_first_format_is_read_with_powers_of_one(
     assert bool((loaded.module.fusion.log_powers != 0).any())  # and they learn
 
 
+def test_row_56_a_model_of_the_second_format_learns_its_depth_when_it_is_asked(
+    trained: MultiVAE, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = load_checkpoint(saved)
+    tensors = {name: tensor for name, tensor in new.tensors.items() if not name.startswith("aids/")}
+    assert set(new.tensors) - set(tensors) == {"aids/depth/0", "aids/depth/1"}
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest, "FORMAT_VERSION", 2)
+        save_checkpoint(tmp_path / "old", replace(new, tensors=tensors))
+    loaded = MultiVAE.load(tmp_path / "old", make_cells())
+    np.testing.assert_allclose(
+        loaded.impute("rna", n_samples=10).X, trained.impute("rna", n_samples=10).X, rtol=0.2
+    )
+
+
+def test_row_55_aids_that_do_not_fit(saved: Path, tmp_path: Path) -> None:
+    new = load_checkpoint(saved)
+    wrong = replace(new, tensors={**new.tensors, "aids/depth/0": torch.zeros(99)})
+    save_checkpoint(tmp_path / "wrong", wrong)
+    with pytest.raises(CheckpointError, match="'depth/0' has shape"):
+        MultiVAE.load(tmp_path / "wrong", make_cells())
+
+
 def test_history_comes_back(trained: MultiVAE, saved: Path) -> None:
     loaded = MultiVAE.load(saved, make_cells())
     assert loaded.history.to_json() == trained.history.to_json()

@@ -74,9 +74,7 @@ def made_by_the_model(likelihood: str, seed: int = 0) -> Truth:
 
 def scores(truth: Truth, cells: np.ndarray | None = None, n_samples: int = 60) -> np.ndarray:
     chosen = np.arange(N) if cells is None else cells
-    return pooled_scores(
-        truth.module, truth.data, chosen, 250, IMPUTE, np.arange(F), n_samples, truth.depth
-    )
+    return pooled_scores(truth.module, truth.data, chosen, 250, IMPUTE, np.arange(F), n_samples, truth.depth)
 
 
 def covered(found: np.ndarray, level: float = 0.9) -> float:
@@ -167,7 +165,8 @@ def test_ranks_are_those_of_split_conformal_prediction() -> None:
 
 
 def test_a_calibration_is_its_tensors() -> None:
-    maps = {d: LevelMap(np.sort(np.random.default_rng(i).normal(size=199))) for i, d in enumerate(directions(3))}
+    rng = np.random.default_rng(0)
+    maps = {direction: LevelMap(np.sort(rng.normal(size=199))) for direction in directions(3)}
     again = Calibration.from_tensors(Calibration(maps).to_tensors()).maps
     assert set(again) == set(maps)
     for direction, each in maps.items():

@@ -7,14 +7,13 @@ import pytest
 from scipy import stats
 from scipy.special import ndtr, ndtri
 
-from multiomics_vae.analysis.levels import BinaryLevels, Levels, RankedDraws
+from multiomics_vae.analysis.levels import BinaryLevels, RankedDraws
 
 
 def ranked(draws: np.ndarray, is_discrete: bool = False, lowest: float = -np.inf) -> RankedDraws:
     """From draws ``(B, G, S)``."""
     sd = np.maximum(draws.std(-1, ddof=1), 1e-6)
     return RankedDraws(np.sort(draws, -1), sd, is_discrete, lowest, np.inf)
-
 
 
 @pytest.mark.parametrize("n_draws", [19, 100])

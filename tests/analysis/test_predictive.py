@@ -21,7 +21,7 @@ from multiomics_vae.analysis import predictive
 from multiomics_vae.analysis.depth import DepthModel, fit_depth
 from multiomics_vae.analysis.inference import infer
 from multiomics_vae.analysis.predictive import PredictiveBlock, predicted_cells, predictive_blocks
-from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
@@ -103,6 +103,12 @@ def test_mean_and_variance_are_those_of_the_linear_gaussian_model() -> None:
 # Nothing of the target is read
 
 
+def with_part(data: MultimodalData, modality: int, part: ModalityData) -> MultimodalData:
+    parts = list(data.modalities)
+    parts[modality] = part
+    return replace(data, modalities=tuple(parts))
+
+
 def with_other_target(data: MultimodalData, modality: int) -> MultimodalData:
     """The same cells with other values, and more depth, in one modality."""
     part = data.modalities[modality]
@@ -112,13 +118,17 @@ def with_other_target(data: MultimodalData, modality: int) -> MultimodalData:
     else:
         values.data = values.data + 7.0
     changed = replace(part, values=values, depth=part.depth * 5.0)
-    return replace(data, modalities=tuple(changed if m == modality else p for m, p in enumerate(data.modalities)))
+    return replace(
+        data, modalities=tuple(changed if m == modality else p for m, p in enumerate(data.modalities))
+    )
 
 
 def without(data: MultimodalData, modality: int) -> MultimodalData:
     part = data.modalities[modality]
     gone = replace(part, row_of_cell=np.full_like(part.row_of_cell, -1))
-    return replace(data, modalities=tuple(gone if m == modality else p for m, p in enumerate(data.modalities)))
+    return replace(
+        data, modalities=tuple(gone if m == modality else p for m, p in enumerate(data.modalities))
+    )
 
 
 @MODALITIES

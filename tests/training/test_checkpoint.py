@@ -264,7 +264,7 @@ def test_every_readable_older_format_has_a_migration() -> None:
 @pytest.mark.parametrize(
     ("version", "match"),
     [
-        (3, r"'9\.9\.9' in format 3.*pip install --upgrade multiomics-vae"),
+        (4, r"'9\.9\.9' in format 4.*pip install --upgrade multiomics-vae"),
         (0, "format_version 0"),
         (True, "not the"),
     ],
