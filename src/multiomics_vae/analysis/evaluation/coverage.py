@@ -54,8 +54,8 @@ def imputation_coverage(question: Question, imputer: Imputer) -> pd.DataFrame:
     -------
     DataFrame
         ``modality``, ``given``, ``level``, ``coverage`` (mean over cells of the share of their values),
-        ``standard_error`` over cells, ``calibrated`` (the same of recalibrated intervals; NaN without),
-        ``n_features``, ``n_cells``.
+        ``standard_error`` over cells, ``calibrated`` (the same of recalibrated intervals, a test only on
+        cells that they were not calibrated on; NaN without), ``n_features``, ``n_cells``.
     """
     rows = []
     names = question.names

@@ -131,6 +131,10 @@ def coverage_verdicts(coverage: pd.DataFrame) -> list[Verdict]:
         kind = "recalibrated 90 %" if recalibrated else "90 %"
         found = f"{kind} intervals hold {share:.1%} of held-out values"
         is_well = abs(share - JUDGED_LEVEL) <= max(SLACK, 2.0 * row["standard_error"])
+        if recalibrated:
+            found += (
+                f" ({row['coverage']:.1%} before), which is a test only if model.calibrate() saw other cells"
+            )
         if not is_well:
             how = "too narrow" if share < JUDGED_LEVEL else "too wide"
             found += f": {how}. Set them right on other held-out cells: model.calibrate(indices=held_out)"
