@@ -1,7 +1,8 @@
 """Pictures, in scanpy's manners: ``ax`` to draw into, ``show``, and the Axes are returned."""
 
 from multiomics_vae.plotting.embedding import umap
+from multiomics_vae.plotting.evaluation import evaluation
 from multiomics_vae.plotting.expert_weights import expert_weights
 from multiomics_vae.plotting.training_curves import training_curves
 
-__all__ = ["expert_weights", "training_curves", "umap"]
+__all__ = ["evaluation", "expert_weights", "training_curves", "umap"]

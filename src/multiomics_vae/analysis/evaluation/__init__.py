@@ -1,0 +1,1 @@
+"""How good a fitted model is on cells it has not seen, one measure a file."""
