@@ -1,6 +1,6 @@
 """How often held-out values lie in the intervals that a model states, as it is and calibrated.
 
-    python benchmarks/coverage.py [--only snare cite] [--cells 4000] [--seed 0] [--threads 1]
+    python benchmarks/interval_coverage.py [--only snare cite] [--cells 4000] [--seed 0] [--threads 1]
 
 Trains on 80 % of some cells (a tenth of them held out, on which the intervals are calibrated) and looks at
 the other 20 %: for every modality, given everything at the observed depth (`denoise`) and given another
