@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from multiomics_vae.analysis.nuts import (
     nuts_posterior,
 )
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.distributions import LOG_2PI, Gaussian, GaussianMixture
 from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
@@ -34,8 +34,9 @@ class PosteriorReference:
     sd_ratio
         sd of q / exact sd, ``(N, K)``; below 1 q is too sure.
     kl
-        KL(N(m, S) ‖ q), nats, ``(N,)``, with m and S mean and covariance of the draws. A diagonal q cannot
-        reach 0 where the exact posterior is correlated.
+        KL(N(m, S) ‖ q), nats, ``(N,)``, with m and S mean and covariance of the draws; where q is a mixture,
+        E log q is taken over the draws themselves. A diagonal q cannot reach 0 where the exact posterior is
+        correlated.
     kl_noise
         What ``kl`` would come to if q were the exact posterior, because m and S are of finitely many draws:
         K (K + 3) / (4 · ESS) to first order, for a Gaussian posterior, ``(N,)``. A ``kl`` near it is no
@@ -111,19 +112,29 @@ def posterior_reference(
         max_cells=max_cells,
     )
     (posterior,) = [each.fused.posterior for each in infer(module, data, cells, len(cells), given, seed)]
-    mean, variance = (t.double().cpu().numpy() for t in (posterior.mean, posterior.variance))  # (N, K)
+    return hold_against(posterior, exact)
+
+
+def hold_against(posterior: GaussianMixture, exact: NutsPosterior) -> PosteriorReference:
+    """Compare the posteriors q of N cells with draws from the exact ones."""
+    n_draws, _, n_latent = exact.draws.shape
     with torch.inference_mode():
-        draws = torch.from_numpy(exact.draws).to(posterior.mean)  # (S, N, K)
-        cross_entropy = -posterior.log_prob(draws).double().mean(0).cpu().numpy()  # (N,)
+        q = GaussianMixture(
+            Gaussian(
+                posterior.components.mean.double().cpu(), posterior.components.log_variance.double().cpu()
+            ),
+            posterior.log_weights.double().cpu(),
+        )
+        mean, sd_of_q = q.mean.numpy(), q.variance.sqrt().numpy()  # (N, K)
+        cross_entropy = -q.log_prob(torch.from_numpy(exact.draws)).mean(0).numpy()  # (N,)
     covariance = exact.covariance  # (N, K, K)
     sd = np.sqrt(np.einsum("nkk->nk", covariance))  # (N, K)
-    n_latent = module.n_latent
-    entropy = 0.5 * (np.linalg.slogdet(covariance)[1] + n_latent * (1.0 + math.log(2.0 * math.pi)))  # (N,)
+    entropy = 0.5 * (np.linalg.slogdet(covariance)[1] + n_latent * (1.0 + LOG_2PI))  # (N,)
     ess = np.minimum(exact.ess, n_draws).mean(axis=1)  # (N,)
     return PosteriorReference(
         mean_difference=(mean - exact.mean) / sd,
-        sd_ratio=np.sqrt(variance) / sd,
-        # Under N(m, S) and under the draws log q of a Gaussian has the same mean: it is quadratic in z.
+        sd_ratio=sd_of_q / sd,
+        # log q of a Gaussian is quadratic in z: its mean is the same under N(m, S) and under the draws.
         kl=cross_entropy - entropy,
         kl_noise=n_latent * (n_latent + 3) / (4.0 * ess),
         nuts=exact,

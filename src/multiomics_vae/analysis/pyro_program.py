@@ -168,9 +168,12 @@ class GenerativeProgram:
                 pyro.sample(f"x_{modality.name}", modality.given(z), obs=modality.values)
         return z
 
-    @property
-    def n_latent(self) -> int:
-        return self.prior.components.mean.shape[-1]
+    def log_joint(self, z: Tensor) -> Tensor:
+        """Log p(x, z), what the trace at z ``(B, K)`` sums up to, a scalar, without the cost of a trace."""
+        total = self.prior.log_prob(z).sum()
+        for modality in self.modalities:
+            total = total + modality.given(z).log_prob(modality.values).sum()
+        return total
 
     def only(self, cell: int) -> GenerativeProgram:
         """The program of one of the cells; cells are independent, the weights being constant."""
