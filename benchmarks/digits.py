@@ -26,6 +26,8 @@ from markers import command_line, write_between_markers
 from multiomics_vae import MultiVAE
 from scores import held_out_split
 
+mudata.set_options(pull_on_update=False)
+
 FUSIONS = ("product", "gated", "mixture")
 N_IMPORTANCE_SAMPLES = 200
 SIZES = {"n_latent": 10, "n_hidden": 64, "n_layers": 1, "input_dropout": 0.0}
@@ -98,7 +100,9 @@ def fit(digits: Digits, fusion: str | None, seed: int, max_epochs: int | None = 
     return model
 
 
-def images_of_labels(model: MultiVAE, labels: Sequence[int] | np.ndarray, prefix: str = "imagined") -> np.ndarray:
+def images_of_labels(
+    model: MultiVAE, labels: Sequence[int] | np.ndarray, prefix: str = "imagined"
+) -> np.ndarray:
     """An image for every label, decoded at one draw from q(z | label): ``(N, 64)``; no pixel noise."""
     labels = np.asarray(labels, dtype=np.float32)
     # The images are not read: z is inferred from the label, and given= sees to it.
@@ -145,7 +149,9 @@ def run(digits: Digits, seeds: Sequence[int], max_epochs: int | None, n_samples:
             seconds = time.perf_counter() - start
             found = score(model, digits, classifier, seconds, n_samples)
             name = "image alone" if fusion is None else fusion
-            rows.append({"model": name, "seed": seed, **{f.name: getattr(found, f.name) for f in fields(found)}})
+            rows.append(
+                {"model": name, "seed": seed, **{f.name: getattr(found, f.name) for f in fields(found)}}
+            )
             print(f"{name} seed {seed}: {found}", flush=True)
     return pd.DataFrame(rows)
 
@@ -164,7 +170,10 @@ def as_text(table: pd.DataFrame, ceiling: float) -> str:
     }
     lines = ["| model | " + " | ".join(heads.values()) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, rows in table.groupby("model", sort=False):
-        cells = [_cell(rows[column], ".3f" if column.startswith(("label", "image", "linear")) else ".1f") for column in heads]
+        cells = [
+            _cell(rows[column], ".3f" if column.startswith(("label", "image", "linear")) else ".1f")
+            for column in heads
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     seeds = table["seed"].nunique()
     return "\n".join(
@@ -173,8 +182,8 @@ def as_text(table: pd.DataFrame, ceiling: float) -> str:
             "",
             *lines,
             "",
-            f"A support vector classifier of the real pixels, which judges the images, is right on {ceiling:.3f} of "
-            "the held-out real images.",
+            "A support vector classifier of the real pixels, which judges the images, is right on "
+            f"{ceiling:.3f} of the held-out real images.",
         ]
     )
 
@@ -186,14 +195,20 @@ def _cell(values: pd.Series, form: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=None, help="passes at the most (the model's own default)")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="passes at the most (the model's own default)"
+    )
     parser.add_argument("--tiny", action="store_true", help="try the script out; RESULTS.md stays as it is")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     digits = read_digits()
-    ceiling = SVC().fit(digits.train_images, digits.train_labels).score(digits.test_images, digits.test_labels)
+    ceiling = (
+        SVC().fit(digits.train_images, digits.train_labels).score(digits.test_images, digits.test_labels)
+    )
     seeds, epochs = ([0], 3) if arguments.tiny else (arguments.seeds, arguments.epochs)
     text = as_text(run(digits, seeds, epochs, N_IMPORTANCE_SAMPLES), ceiling)
     print(text)
