@@ -27,6 +27,7 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.data.registration import read
 from multiomics_vae.distributions import GaussianMixture
+from multiomics_vae.module import MultimodalModule
 
 BATCH_SIZE = 64
 
@@ -53,20 +54,27 @@ def weight_variances(model: MultiVAE, mdata: mudata.MuData, n_samples: int) -> W
     n_samples
         Draws an example.
     """
-    data = read(mdata, model.schema)
+    return variances_of(model.module, read(mdata, model.schema), n_samples)
+
+
+def variances_of(module: MultimodalModule, data: MultimodalData, n_samples: int) -> WeightVariances:
+    """`weight_variances` of a module, on registered examples."""
     if not data.present.all() or len(data.modalities) > 2:
         raise ValueError("weight_variances wants examples of one or two modalities, all of them measured.")
     starts = range(0, data.n_cells, BATCH_SIZE)
     batches = [np.arange(start, min(start + BATCH_SIZE, data.n_cells)) for start in starts]
-    means = np.concatenate([_of_batch(model, data, cells, n_samples) for cells in batches], axis=1).mean(
+    means = np.concatenate([_of_batch(module, data, cells, n_samples) for cells in batches], axis=1).mean(
         axis=1
     )
     return WeightVariances(*(float(mean) for mean in means))
 
 
-def _of_batch(model: MultiVAE, data: MultimodalData, cells: np.ndarray, n_samples: int) -> np.ndarray:
+def _of_batch(
+    module: MultimodalModule, data: MultimodalData, cells: np.ndarray, n_samples: int
+) -> np.ndarray:
     """Variances of every example, ``(1, B)`` or ``(4, B)``."""
-    module, minibatch = model.module.eval(), make_minibatch(data, cells)
+    module.eval()
+    minibatch = make_minibatch(data, cells)
     noise = CellNoise(data.cell_names[cells], seed=0)
     with torch.inference_mode():
         evidence, prior = module.encode(minibatch), module.prior_mixture()
