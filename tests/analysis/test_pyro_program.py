@@ -10,6 +10,7 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import MCMC, NUTS
 
 from handmade_models import mixed_data, module_for
 from multiomics_vae.analysis.pyro_program import GenerativeProgram, generative_program, pyro_prior
@@ -180,6 +181,20 @@ def test_observed_sites_can_be_drawn_instead(likelihood: str) -> None:
         error = many.std(0) / np.sqrt(len(many))
         expected = site.likelihood.mean(site.outputs, site.cells)
         assert bool(((many.mean(0) - expected).abs() <= 5 * error + 1e-6).all())
+
+
+@pytest.mark.parametrize("prior", ["standard_normal", "gaussian_mixture"])
+def test_pyros_own_sampler_takes_it_as_a_model(prior: str) -> None:
+    data = mixed_data()
+    program = generative_program(module_for(data, prior=prior), data, CELLS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        run = MCMC(NUTS(program), num_samples=5, warmup_steps=5, disable_progbar=True)
+        run.run()
+    draws = run.get_samples()
+    assert set(draws) == {"z"}
+    assert draws["z"].shape == (5, len(CELLS), 3)
+    assert bool(torch.isfinite(draws["z"]).all())
 
 
 def test_nothing_global_is_touched() -> None:
