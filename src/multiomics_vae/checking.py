@@ -75,8 +75,8 @@ class CheckableModel(ExportingModel):
     ) -> PosteriorReference:
         """Hold q(z | x_A) of a few cells against draws from the exact posterior (Hoffman & Gelman 2014).
 
-        The chains of a cell take some seconds, more for wide modalities. Global random state and Pyro's
-        parameters stay as they were.
+        The chains of a cell take seconds; with tens of thousands of features, minutes. Global random state
+        and Pyro's parameters stay as they were.
 
         Parameters
         ----------

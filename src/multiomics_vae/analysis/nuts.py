@@ -94,7 +94,7 @@ def nuts_posterior(
     seed
         Of the chains, with the cell's name.
     max_cells
-        More cells than this are refused: a cell takes seconds, many of them hours.
+        More cells than this are refused: a cell takes seconds, or minutes where modalities are wide.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def check_sizes(
         raise InputError("indices chooses no cell, so there is nothing to draw for: indices=[0, 1, 2]")
     if n_cells > max_cells:
         raise InputError(
-            f"NUTS for {n_cells} cells: each takes seconds, and max_cells={max_cells}. Choose a few "
+            f"NUTS for {n_cells} cells: each takes seconds or minutes, and max_cells={max_cells}. Choose a few "
             f"(indices=range(10)), or say that you mean it: max_cells={n_cells}"
         )
     check_whole("n_warmup", n_warmup, 10, f"n_warmup={N_WARMUP}")
