@@ -10,13 +10,13 @@ import numpy as np
 
 from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.architecture import ModelConfig
+from multiomics_vae.checking import CheckableModel
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
-from multiomics_vae.evaluating import EvaluatingModel
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class TrainableModel(EvaluatingModel):
+class TrainableModel(CheckableModel):
     """A model that learns from the cells it was registered with.
 
     After a training by several processes all of them hold the same model and go on with the user's
