@@ -39,7 +39,9 @@ class PenaltyWeight:
 
     def __post_init__(self) -> None:
         if self.name not in PENALTIES:
-            raise InputError(f"There is no penalty called {self.name!r}. {did_you_mean(self.name, PENALTIES)}")
+            raise InputError(
+                f"There is no penalty called {self.name!r}. {did_you_mean(self.name, PENALTIES)}"
+            )
         number = isinstance(self.weight, Real) and not isinstance(self.weight, bool)
         if not (number and math.isfinite(self.weight) and self.weight >= 0):
             raise InputError(
