@@ -111,6 +111,11 @@ class ModelConfig:
                 )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, not {self.seed!r}: seed=0")
+        if not isinstance(self.disagreement_gate, bool):
+            raise InputError(
+                f"disagreement_gate is True or False, not {self.disagreement_gate!r}: "
+                "MultiVAE(mdata, disagreement_gate=True)"
+            )
         for name in ("dropout", "input_dropout"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0.0 <= value < 1.0:

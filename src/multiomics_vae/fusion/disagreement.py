@@ -82,6 +82,8 @@ class DisagreementGate:
     ----------
     n_latent
         K.
+    level
+        Of the quantile q.
 
     Examples
     --------
@@ -90,11 +92,12 @@ class DisagreementGate:
     """
 
     n_latent: int
+    level: float = LEVEL
 
     @cached_property
     def largest(self) -> float:
         """The largest d² that variances allow."""
-        return float(chi2.ppf(LEVEL, self.n_latent))
+        return float(chi2.ppf(self.level, self.n_latent))
 
     def log_factors(
         self, experts: Gaussian, available: Tensor, reference: Callable[[int, int], Gaussian]
