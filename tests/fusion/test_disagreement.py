@@ -202,7 +202,5 @@ def test_the_gate_acts_in_the_contract_tests(name):
 @pytest.mark.parametrize("name", ["mixture", "mixture_of_products", "attention", "concatenation"])
 def test_rules_without_a_gate_say_so(name):
     assert not FUSION_RULES[name].can_gate_disagreement
-    with pytest.raises(
-        InputError, match=f"'{name}' has no disagreement gate.*fusion='product' or fusion='gated'"
-    ):
+    with pytest.raises(InputError, match=f"'{name}' has no disagreement gate.*'product' or fusion='gated'"):
         FUSION_RULES[name](2, 3, HIDDEN).with_disagreement_gate()
