@@ -59,6 +59,12 @@ PENALISED = (
         )
         for weight in weights
     ),
+    # In a product of experts more evidence is nearly always more certainty: the hinge has work elsewhere.
+    Variant("gated", "gated"),
+    *(
+        Variant(f"gated, overconfidence {weight:g}", "gated", penalties={"overconfidence": weight})
+        for weight in (1.0, 10.0)
+    ),
 )
 GATED = tuple(
     Variant(f"{fusion}, {which} swapped{', gate' if gate else ''}", fusion, gate, which)

@@ -15,7 +15,8 @@ class Overconfidence(Penalty):
 
     H is the differential entropy in nats; the hinge max(0, ·) is averaged over the modalities of a cell and
     over the cells that have several. The joint posterior is the teacher and is not changed. Where the
-    fusion rule gives a mixture, its entropy is estimated with one draw from each component.
+    fusion rule gives a mixture, its entropy is estimated with one draw from each component. In a product of
+    experts whose powers are 1 or more the hinge is 0 by construction; other rules can break it.
 
     Cells with one modality carry no term. A cell's value does not depend on the cells beside it, so several
     devices give what one would.
