@@ -97,7 +97,7 @@ def test_row_50_the_gate_is_saved_and_said(fusion: str, cells: mudata.MuData, tm
     assert "gate," not in plain.summary()
 
 
-def test_row_56_a_model_of_the_second_format_has_no_gate(
+def test_row_56_a_model_of_the_third_format_has_no_gate(
     cells: mudata.MuData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = train(make_model(cells), 1)
@@ -105,7 +105,7 @@ def test_row_56_a_model_of_the_second_format_has_no_gate(
     new = load_checkpoint(tmp_path / "new")
     config = {name: value for name, value in new.config.items() if name != "disagreement_gate"}
     with monkeypatch.context() as patch:
-        patch.setattr(manifest, "FORMAT_VERSION", 2)
+        patch.setattr(manifest, "FORMAT_VERSION", 3)
         save_checkpoint(tmp_path / "old", replace(new, config=config))
     loaded = MultiVAE.load(tmp_path / "old", cells)
     assert loaded.config == model.config

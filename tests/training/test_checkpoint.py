@@ -267,7 +267,7 @@ def test_every_readable_older_format_has_a_migration() -> None:
 @pytest.mark.parametrize(
     ("version", "match"),
     [
-        (4, r"'9\.9\.9' in format 4.*pip install --upgrade multiomics-vae"),
+        (5, r"'9\.9\.9' in format 5.*pip install --upgrade multiomics-vae"),
         (0, "format_version 0"),
         (True, "not the"),
     ],

@@ -93,11 +93,16 @@ def _to_format_2(old: Checkpoint) -> Checkpoint:
 
 
 def _to_format_3(old: Checkpoint) -> Checkpoint:
+    """Format 3 may hold aids of prediction beside the weights; what is not there is learned when needed."""
+    return old
+
+
+def _to_format_4(old: Checkpoint) -> Checkpoint:
     return replace(old, config=add_switches(old.config))
 
 
 MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType(
-    {1: _to_format_2, 2: _to_format_3}
+    {1: _to_format_2, 2: _to_format_3, 3: _to_format_4}
 )
 """Format version -> what lifts a checkpoint of that version to the next."""
 

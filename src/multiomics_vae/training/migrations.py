@@ -44,7 +44,7 @@ def add_powers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
 
 
 def add_switches(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Format 2 to 3: there is a disagreement gate and there are penalties, which were off.
+    """Format 3 to 4: there is a disagreement gate and there are penalties, which were off.
 
     Parameters
     ----------
