@@ -17,6 +17,7 @@ from multiomics_vae.cli.app import app
 from multiomics_vae.fusion import FUSION_RULES
 from multiomics_vae.likelihoods import LIKELIHOODS
 from multiomics_vae.networks.transforms import TRANSFORMS
+from multiomics_vae.penalties import PENALTIES
 from multiomics_vae.priors import PRIORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,7 +92,7 @@ def test_tables_name_every_component() -> None:
         for name in registry:
             assert re.search(rf"^\| `{name}`", readme, flags=re.MULTILINE), name
             assert f"`{name}`" in design, name
-    for name in TRANSFORMS:
+    for name in (*TRANSFORMS, *PENALTIES):
         assert f"`{name}`" in design, name
 
 
@@ -117,7 +118,7 @@ def test_the_examples_of_components_pass_the_contract_tests(tmp_path: Path) -> N
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     files = dict(example_files())
-    assert len(files) == 6
+    assert len(files) == 7
     likelihood = "src/multiomics_vae/likelihoods/geometric.py"
     (method,) = re.findall(r"```python\n(    def fused_terms.*?)```", text_of(COMPONENTS), re.DOTALL)
     base = "from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, "
@@ -132,10 +133,11 @@ def test_the_examples_of_components_pass_the_contract_tests(tmp_path: Path) -> N
         "tests/fusion",
         "tests/priors",
         "tests/networks",
+        "tests/penalties",
         "tests/test_combinations.py",
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *rooms]
-    names = "geometric or geometric_mean or tied_mixture or square_root"
+    names = "geometric or geometric_mean or tied_mixture or square_root or ridge"
     done = subprocess.run(
         [*command, "-k", names],
         cwd=tmp_path,

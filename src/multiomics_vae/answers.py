@@ -10,6 +10,7 @@ import pandas as pd
 
 from multiomics_vae.analysis.bounds import Bounds, evidence_bounds
 from multiomics_vae.analysis.cautions import given_modalities
+from multiomics_vae.analysis.disagreement import disagreement_table
 from multiomics_vae.analysis.latent import LatentTable, latent_samples, latent_table
 from multiomics_vae.analysis.written import write_latent
 from multiomics_vae.architecture import ModelConfig, describe_config
@@ -138,6 +139,32 @@ class AnsweringModel(ScviModel):
         data, cells = self._ask(mdata, indices, batch_size)
         table = latent_table(self.module, data, cells, batch_size)
         return pd.DataFrame(table.weights, index=data.cell_names[cells], columns=list(self.expert_names))
+
+    def get_disagreement(
+        self,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        batch_size: int = ANSWER_BATCH_SIZE,
+    ) -> pd.DataFrame:
+        """How far what two modalities say of a cell is apart, over the most that their variances allow.
+
+        d² / q, with d² = Σ_k (μ_a − μ_b)² / (σ_a² + σ_b²) of the two experts and q the 99 % quantile of
+        chi-square with K degrees of freedom. Above 1 a ``disagreement_gate`` takes weight from one of them.
+
+        Returns
+        -------
+        DataFrame
+            Cells by pairs of modalities (``"rna|atac"``); NaN where a cell lacks one of the two.
+
+        Raises
+        ------
+        InputError
+            If the fusion rule has no experts of single modalities.
+        """
+        data, cells = self._ask(mdata, indices, batch_size)
+        table = disagreement_table(self.module, data, cells, batch_size)
+        return pd.DataFrame(table.values, index=data.cell_names[cells], columns=list(table.pairs))
 
     @property
     def expert_names(self) -> tuple[str, ...]:

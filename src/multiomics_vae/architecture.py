@@ -85,6 +85,8 @@ class ModelConfig:
         Of the start weights and of the projections.
     modalities
         In the schema's order.
+    disagreement_gate
+        True if experts that disagree by more than their variances allow lose weight.
     """
 
     n_latent: int
@@ -98,6 +100,7 @@ class ModelConfig:
     encode_covariates: bool
     seed: int
     modalities: tuple[ModalityConfig, ...]
+    disagreement_gate: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_prior_components"):
@@ -108,6 +111,11 @@ class ModelConfig:
                 )
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise InputError(f"seed must be a whole number from 0 to 2**32 - 1, not {self.seed!r}: seed=0")
+        if not isinstance(self.disagreement_gate, bool):
+            raise InputError(
+                f"disagreement_gate is True or False, not {self.disagreement_gate!r}: "
+                "MultiVAE(mdata, disagreement_gate=True)"
+            )
         for name in ("dropout", "input_dropout"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0.0 <= value < 1.0:
@@ -158,6 +166,8 @@ def build_module(
         )
         n_modalities = len(parts)
         fusion = FUSION_RULES[config.fusion](n_modalities, config.n_latent, config.n_hidden)
+        if config.disagreement_gate:
+            fusion.with_disagreement_gate()
         prior = PRIORS[config.prior](
             config.n_latent, n_modalities, config.n_hidden, config.n_prior_components
         )
@@ -235,8 +245,9 @@ def _as_csr(rows: Tensor | SparseRows) -> sp.csr_matrix:
 
 def describe_config(config: ModelConfig, schema: Schema) -> str:
     """How the modalities are modelled, as text."""
+    gate = " with disagreement gate" if config.disagreement_gate else ""
     lines = [
-        f"{config.n_latent} latent dimensions, fusion {config.fusion!r}, prior {config.prior!r}, "
+        f"{config.n_latent} latent dimensions, fusion {config.fusion!r}{gate}, prior {config.prior!r}, "
         f"{config.n_layers} hidden layers of {config.n_hidden}"
     ]
     for modality, chosen in zip(schema.modalities, config.modalities, strict=True):

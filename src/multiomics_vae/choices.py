@@ -36,8 +36,8 @@ class ModelChoices:
 
     Parameters
     ----------
-    n_latent, n_hidden, n_layers, dropout, input_dropout, fusion, prior, n_prior_components,
-    encode_covariates, seed
+    n_latent, n_hidden, n_layers, dropout, input_dropout, fusion, disagreement_gate, prior,
+    n_prior_components, encode_covariates, seed
         As in `ModelConfig`.
     transforms, projections, decoders, dispersions
         One value for every modality, or a mapping from modality names to values.
@@ -49,6 +49,7 @@ class ModelChoices:
     dropout: float
     input_dropout: float
     fusion: str
+    disagreement_gate: bool
     prior: str
     n_prior_components: int
     encode_covariates: bool
@@ -91,6 +92,7 @@ def resolve(
         encode_covariates=choices.encode_covariates,
         seed=choices.seed,
         modalities=(),
+        disagreement_gate=choices.disagreement_gate,
     )
     modalities, projections = [], []
     for m, (modality, summary) in enumerate(zip(data.schema.modalities, statistics, strict=True)):

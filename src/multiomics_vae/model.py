@@ -51,6 +51,9 @@ class MultiVAE(TrainableModel):
     fusion
         ``"product"``, ``"gated"``, ``"mixture"``, ``"mixture_of_products"``, ``"attention"`` or
         ``"concatenation"``.
+    disagreement_gate
+        Let experts that disagree by more than their variances allow lose weight (`get_disagreement`), with
+        ``fusion="product"`` or ``"gated"``.
     prior
         ``"standard_normal"``, ``"gaussian_mixture"`` or ``"vamp"``.
     n_prior_components
@@ -80,6 +83,7 @@ class MultiVAE(TrainableModel):
         dropout: float = 0.1,
         input_dropout: float = 0.2,
         fusion: str = "product",
+        disagreement_gate: bool = False,
         prior: str = "standard_normal",
         n_prior_components: int = 50,
         transforms: str | Mapping[str, str] = "auto",
@@ -102,6 +106,7 @@ class MultiVAE(TrainableModel):
             dropout=dropout,
             input_dropout=input_dropout,
             fusion=fusion,
+            disagreement_gate=disagreement_gate,
             prior=prior,
             n_prior_components=n_prior_components,
             encode_covariates=encode_covariates,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -18,7 +18,7 @@ from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig, SubsetObjective
+from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
 from multiomics_vae.training.fit import fit
@@ -84,6 +84,7 @@ class TrainableModel(CheckableModel):
         modality_weights: ModalityWeights = "equal",
         kl_weight: float = ObjectiveConfig.kl_weight,
         free_bits: float = ObjectiveConfig.free_bits,
+        penalties: Mapping[str, float] | None = None,
         accelerator: str = TrainingConfig.accelerator,
         devices: int | str = TrainingConfig.devices,
         num_nodes: int = TrainingConfig.num_nodes,
@@ -110,6 +111,9 @@ class TrainableModel(CheckableModel):
             Cells to hold out, in place of a random ``validation_size``.
         subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
+        penalties
+            Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
+            ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history under its name.
         modality_weights
             λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
             gradient norms), or a mapping from modality names to numbers.
@@ -161,6 +165,7 @@ class TrainableModel(CheckableModel):
             modality_dropout=modality_dropout,
             kl_weight=kl_weight,
             free_bits=free_bits,
+            penalties=penalty_weights(penalties),
         )
         if validation_indices is None:
             training, validation = split_cells(self._data.n_cells, validation_size, config.seed)

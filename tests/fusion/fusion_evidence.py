@@ -10,8 +10,14 @@ from torch import Tensor
 
 from multiomics_vae.distributions import Gaussian
 from multiomics_vae.fusion import FUSION_RULES, Evidence, FusionRule
+from multiomics_vae.fusion.disagreement import DisagreementGate
 
 HIDDEN = 6
+GATE = " with gate"
+# Every rule, and once more with a disagreement gate those that can have one.
+RULES = [*FUSION_RULES, *(name + GATE for name in FUSION_RULES if FUSION_RULES[name].can_gate_disagreement)]
+# Far below what is used: experts at random disagree enough for it in most cells.
+TEST_LEVEL = 0.01
 
 
 def every_mask(n_modalities: int) -> Tensor:
@@ -32,9 +38,12 @@ def random_evidence(available: Tensor, n_latent: int = 3, seed: int = 0, dtype=t
 def random_rule(
     name: str, n_modalities: int, n_latent: int = 3, seed: int = 0, dtype=torch.float64
 ) -> FusionRule:
-    """A rule whose parameters are all random, unlike at the start of training."""
+    """One of `RULES` whose parameters are all random, unlike at the start of training."""
+    kind = FUSION_RULES[name.removesuffix(GATE)]
     with torch.random.fork_rng():
-        rule = FUSION_RULES[name](n_modalities=n_modalities, n_latent=n_latent, n_hidden=HIDDEN).to(dtype)
+        rule = kind(n_modalities=n_modalities, n_latent=n_latent, n_hidden=HIDDEN).to(dtype)
+    if name.endswith(GATE):
+        rule.with_disagreement_gate().disagreement_gate = DisagreementGate(n_latent, TEST_LEVEL)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in rule.parameters():

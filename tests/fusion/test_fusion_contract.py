@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fusion_evidence import every_mask, random_evidence, random_rule, spoil_masked, with_gradients
+from fusion_evidence import RULES, every_mask, random_evidence, random_rule, spoil_masked, with_gradients
 
 from multiomics_vae.distributions import Gaussian
 from multiomics_vae.errors import InputError
-from multiomics_vae.fusion import FUSION_RULES
 
-pytestmark = pytest.mark.parametrize("name", list(FUSION_RULES))
+pytestmark = pytest.mark.parametrize("name", RULES)
 n_modalities_of_interest = pytest.mark.parametrize("n_modalities", [1, 2, 3, 4])
 
 
@@ -58,7 +57,7 @@ def test_nothing_available_is_exactly_the_standard_normal(name, n_modalities):
     expected = torch.zeros(len(rule.experts), dtype=torch.float64)
     expected[0] = 1
     assert torch.equal(fused.weights[:, 0], expected)
-    if name != "product":  # the only rule in which the prior is an expert beside the others
+    if rule.name != "product":  # the only rule in which the prior is an expert beside the others
         assert (fused.weights[0, 1:] == 0).all()
 
 

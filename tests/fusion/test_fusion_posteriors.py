@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from fusion_evidence import HIDDEN, every_mask, random_evidence, random_rule, with_gradients
+from fusion_evidence import HIDDEN, RULES, every_mask, random_evidence, random_rule, with_gradients
 from torch.distributions import Normal
 
 from multiomics_vae.distributions import Gaussian, kl_gaussian
@@ -49,7 +49,7 @@ def present_in(evidence, cell):
     return [m for m in range(evidence.available.shape[1]) if evidence.available[cell, m]]
 
 
-@pytest.mark.parametrize("name", list(FUSION_RULES))
+@pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
 def test_every_posterior_integrates_to_one(name, n_modalities):
     evidence = random_evidence(every_mask(n_modalities), n_latent=1, seed=3)
@@ -257,7 +257,7 @@ def test_order_of_the_modalities_does_not_matter(name):
         torch.testing.assert_close(row, rows[tuple(sorted(order[list(subset)].tolist()))])
 
 
-@pytest.mark.parametrize("name", list(FUSION_RULES))
+@pytest.mark.parametrize("name", RULES)
 def test_gradient_of_the_log_density_against_finite_differences(name):
     evidence = with_gradients(random_evidence(every_mask(3), n_latent=2))
     rule = random_rule(name, 3, n_latent=2)

@@ -13,7 +13,7 @@ from multiomics_vae.analysis.noise import CellNoise
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.minibatch import Minibatch
-from multiomics_vae.fusion import Fused
+from multiomics_vae.fusion import Evidence, Fused
 from multiomics_vae.module import MultimodalModule
 
 
@@ -22,6 +22,7 @@ class Inferred:
     """A minibatch and what was inferred of it."""
 
     minibatch: Minibatch
+    evidence: Evidence
     fused: Fused
     noise: CellNoise
 
@@ -67,7 +68,8 @@ def infer(
                     chosen = torch.zeros(available.shape[1], dtype=torch.bool, device=device)
                     chosen[list(given)] = True
                     available = available & chosen
-                fused = module.fuse(module.encode(minibatch), available)
-                yield Inferred(minibatch, fused, CellNoise(names, seed))
+                evidence = module.encode(minibatch)
+                fused = module.fuse(evidence, available)
+                yield Inferred(minibatch, evidence, fused, CellNoise(names, seed))
     finally:
         module.train(was_training)

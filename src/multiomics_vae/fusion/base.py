@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
 from multiomics_vae.distributions import Gaussian, GaussianMixture
+from multiomics_vae.errors import InputError
+from multiomics_vae.fusion.disagreement import DisagreementGate
 
 Subset = tuple[int, ...]
 
@@ -62,6 +64,8 @@ class FusionRule(nn.Module, ABC):
         Key in the registry.
     robust_to_missing
         False for a rule that was never meant to work with a modality missing.
+    can_gate_disagreement
+        True for a rule that reads ``disagreement_gate``, by which experts that disagree lose weight.
 
     Parameters
     ----------
@@ -71,12 +75,30 @@ class FusionRule(nn.Module, ABC):
 
     name: ClassVar[str]
     robust_to_missing: ClassVar[bool] = True
+    can_gate_disagreement: ClassVar[bool] = False
 
     def __init__(self, n_modalities: int, n_latent: int, n_hidden: int) -> None:
         super().__init__()
         self.n_modalities = n_modalities
         self.n_latent = n_latent
         self.n_hidden = n_hidden
+        self.disagreement_gate: DisagreementGate | None = None
+
+    def with_disagreement_gate(self) -> Self:
+        """Let experts that disagree by more than their variances allow lose weight from now on.
+
+        Raises
+        ------
+        InputError
+            If the rule cannot.
+        """
+        if not self.can_gate_disagreement:
+            raise InputError(
+                f"fusion={self.name!r} has no disagreement gate. Write fusion='product' or "
+                "fusion='gated', or disagreement_gate=False."
+            )
+        self.disagreement_gate = DisagreementGate(self.n_latent)
+        return self
 
     @property
     @abstractmethod

@@ -32,6 +32,9 @@ class Gated(FusionRule):
     over the experts whose modalities are all available, equal at the start. With one modality the
     posterior is its expert.
 
+    With a `DisagreementGate` the weights of single experts are multiplied by their factors before they are
+    normalised, and the reference of two modalities is their joint expert.
+
     The row () of the weights is 1 where nothing is available, which gives N(0, I), and 0 elsewhere.
 
     Parameters
@@ -46,6 +49,7 @@ class Gated(FusionRule):
     """
 
     name: ClassVar[str] = "gated"
+    can_gate_disagreement: ClassVar[bool] = True
     membership: Tensor
 
     def __init__(self, n_modalities: int, n_latent: int, n_hidden: int) -> None:
@@ -76,11 +80,26 @@ class Gated(FusionRule):
         features = available_features(evidence)  # (M, B, H)
         experts = self._all_experts(available_experts(evidence), features)  # (E, B, K)
         gate_input = torch.cat([*features, evidence.available.to(features.dtype)], dim=-1)  # (B, M H + M)
-        logits = self.gate(gate_input).T  # (E, B)
+        logits = self.gate(gate_input).T + self._factors(experts, evidence.available)  # (E, B)
         usable = usable_subsets(evidence.available, self.membership)  # (E, B)
         log_weights = masked_log_softmax(logits.to(experts.mean.dtype), usable)  # (E + 1, B)
         pooled, _ = log_linear_pool(with_prior(experts), log_weights)
         return Fused(GaussianMixture.single(pooled), log_weights.exp())
+
+    def _factors(self, experts: Gaussian, available: Tensor) -> Tensor:
+        """Logarithms of what disagreement leaves of each expert's weight: ``(E, B)``."""
+        factors = torch.zeros_like(experts.mean[..., 0])  # (E, B)
+        if self.disagreement_gate is None or self.n_modalities < 2:
+            return factors
+        rows = {subset: row for row, subset in enumerate(self.experts[1:])}
+        n = self.n_modalities
+
+        def joint_of(a: int, b: int) -> Gaussian:
+            row = rows[a, b]
+            return Gaussian(experts.mean[row], experts.log_variance[row])  # (B, K)
+
+        single = Gaussian(experts.mean[:n], experts.log_variance[:n])  # (M, B, K)
+        return torch.cat([self.disagreement_gate.log_factors(single, available, joint_of), factors[n:]])
 
     def _all_experts(self, single: Gaussian, features: Tensor) -> Gaussian:
         """The single experts, then the joint ones: ``(E, B, K)``."""

@@ -25,6 +25,9 @@ class Product(FusionRule):
     So α = 1 where a modality is alone: its expert may be as wide as is right for it alone and yet say no
     more than is new beside the others.
 
+    With a `DisagreementGate` the power of an expert is also multiplied by its factor, and the reference is
+    the prior expert: of two that disagree the one further from N(0, I) loses.
+
     A weight is the share of the precision, α_m τ_m / τ, averaged over the latent dimensions; the prior
     has its true share, 1 / τ.
 
@@ -40,6 +43,7 @@ class Product(FusionRule):
     """
 
     name: ClassVar[str] = "product"
+    can_gate_disagreement: ClassVar[bool] = True
 
     def __init__(self, n_modalities: int, n_latent: int, n_hidden: int) -> None:
         super().__init__(n_modalities, n_latent, n_hidden)
@@ -66,4 +70,9 @@ class Product(FusionRule):
         log_variance = experts.log_variance  # (M, B, K)
         for other, is_there in enumerate(available.T.unsqueeze(-1)):  # (B, 1)
             log_variance = log_variance - is_there * between[:, other].unsqueeze(1)  # (M, B, K)
+        if self.disagreement_gate is not None:
+            origin = torch.zeros_like(experts.mean[0])  # (B, K)
+            prior = Gaussian(origin, origin)
+            factors = self.disagreement_gate.log_factors(experts, available, lambda a, b: prior)  # (M, B)
+            log_variance = log_variance - factors.unsqueeze(-1)  # (M, B, K)
         return Gaussian(experts.mean, log_variance)

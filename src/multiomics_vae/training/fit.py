@@ -20,7 +20,7 @@ from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
 from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Objective
+from multiomics_vae.objective import Objective, build_penalties
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
@@ -170,13 +170,17 @@ def _plan(
     rows: TouchedRows | None,
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
+    names = data.schema.modality_names
+    penalties = build_penalties(
+        run.objective.penalties, module.n_latent, len(names), data.schema.n_batches, run.config.seed
+    )
     objective = Objective(
         run.objective,
         run.modality_weights,
         len(run.training_cells),
         watch=balance.watch if balance else None,
+        penalties=penalties,
     )
-    names = data.schema.modality_names
     return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows)
 
 

@@ -41,3 +41,27 @@ def add_powers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
     # One zero seen M · M · K times: a file that lies about its sizes costs no memory before it is refused.
     powers = heads[0].new_zeros(()).expand(len(heads), len(heads), heads[0].numel())  # (M, M, K)
     return {**tensors, POWERS: powers}
+
+
+def add_switches(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 3 to 4: there is a disagreement gate and there are penalties, which were off.
+
+    Parameters
+    ----------
+    config
+        Arguments a model was built with, or the document of a training that is not over.
+
+    Examples
+    --------
+    >>> add_switches({"fusion": "product"})
+    {'fusion': 'product', 'disagreement_gate': False}
+    """
+    model, objective = config.get("model"), config.get("objective")
+    if "fusion" in config:
+        return {**config, "disagreement_gate": False}
+    found = dict(config)
+    if isinstance(model, Mapping):
+        found["model"] = {**model, "disagreement_gate": False}
+    if isinstance(objective, Mapping):
+        found["objective"] = {**objective, "penalties": []}
+    return found

@@ -7,7 +7,7 @@ from typing import Protocol
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from multiomics_vae.data.minibatch import Minibatch
 from multiomics_vae.data.reading import PassStart
@@ -19,6 +19,7 @@ from multiomics_vae.objective import Economy, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.best import BestWeights
+from multiomics_vae.training.checkpoint import check_tensors
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.history import History
@@ -85,6 +86,8 @@ class TrainingPlan(pl.LightningModule):
         super().__init__()
         self.module = module
         self.objective = objective
+        # Registered here, so that their parameters are on the device and in step with other processes.
+        self.penalties = nn.ModuleDict(objective.penalties)
         self.config = config
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
         self.process = process
@@ -120,7 +123,7 @@ class TrainingPlan(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rows.before_step()
-        found = [self.rows.gradient(parameter) for parameter in self.module.parameters()]
+        found = [self.rows.gradient(parameter) for _, parameter in self._learned()]
         gradients = [gradient for gradient in found if gradient is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
@@ -133,7 +136,7 @@ class TrainingPlan(pl.LightningModule):
         self.products.restore()
         self.average.update()
         # The next gradients are made before Lightning lets go of these.
-        self.module.zero_grad(set_to_none=True)
+        self.zero_grad(set_to_none=True)
         self._last_minibatch = batch
         if self.balance is not None:
             self.objective.modality_weights = self.balance.weights()
@@ -248,6 +251,7 @@ class TrainingPlan(pl.LightningModule):
                 average={str(i): tensor for i, tensor in enumerate(self.average.average)},
                 best=self.best.tensors,
                 optimizer=optimizer_tensors(optimizer),
+                penalties=self.penalties.state_dict(),
                 sums=self._sums.tensors(),
                 noise={"objective": self._noise().get_state()},
                 dropout=dropout_states(self.device),
@@ -266,6 +270,8 @@ class TrainingPlan(pl.LightningModule):
         if self.balance is not None:
             self.balance.restore(progress.gradient_norms, progress.modality_weights)
         self.module.load_state_dict(state.under("weights"))
+        check_tensors(state.under("penalties"), self.penalties.state_dict())
+        self.penalties.load_state_dict(state.under("penalties"))
         self.average.restore(state.under("average"), progress.n_averaged)
 
     def on_train_start(self) -> None:
@@ -282,8 +288,8 @@ class TrainingPlan(pl.LightningModule):
     # --- Lightning -------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        matrices = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
-        vectors = [p for p in self.module.parameters() if p.requires_grad and p.ndim <= 1]
+        learned = [p for _, p in self._learned() if p.requires_grad]
+        matrices, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
         groups = [
             {"params": matrices, "weight_decay": self.config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
@@ -310,6 +316,10 @@ class TrainingPlan(pl.LightningModule):
     def kl_scale(self) -> float:
         """Warm-up factor of β at the step under way."""
         return self.schedule.kl_scale(self.n_steps)
+
+    def _learned(self) -> list[tuple[str, nn.Parameter]]:
+        """Every parameter of the module, then those of the penalties, by name."""
+        return [*self.module.named_parameters(), *self.penalties.named_parameters(prefix="penalties")]
 
     def _add(self, sums: EpochSums, terms: LossTerms, minibatch: Minibatch) -> None:
         """Take a minibatch into the averages, unless its only cell is a spare one."""
@@ -340,7 +350,7 @@ class TrainingPlan(pl.LightningModule):
         )
 
     def _diverged_gradient(self) -> str:
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in self._learned():
             gradient = self.rows.gradient(parameter)
             if gradient is not None and not torch.isfinite(gradient).all():
                 room, _, rest = name.partition(".")

@@ -17,7 +17,7 @@ from multiomics_vae.data.reading import PassStart
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import CheckpointError, InputError
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig
+from multiomics_vae.objective import ObjectiveConfig, PenaltyWeight
 from multiomics_vae.training.checkpoint import TRAINING, Checkpoint, load_checkpoint, save_checkpoint
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
@@ -178,12 +178,20 @@ def _run(
     positions = [np.empty(0, dtype=np.int64) if cells is None else cells.numpy() for cells in split]
     run = TrainingRun(
         record_from_json(TrainingConfig, training, "training"),
-        record_from_json(ObjectiveConfig, objective, "objective"),
+        _objective(objective),
         entries.modality_weights,
         entries.adaptive,
         *positions,
     )
     return run, entries.cells, entries.every_n_steps
+
+
+def _objective(document: Mapping[str, Any]) -> ObjectiveConfig:
+    entries = document.get("penalties")
+    if not isinstance(entries, list):
+        raise CheckpointError(f"config.json: 'penalties' must be a list, not {type(entries).__name__}.")
+    penalties = [record_from_json(PenaltyWeight, each, f"penalties[{i}]") for i, each in enumerate(entries)]
+    return record_from_json(ObjectiveConfig, {**document, "penalties": penalties}, "objective")
 
 
 @dataclass(frozen=True)

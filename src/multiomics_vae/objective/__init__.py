@@ -1,0 +1,23 @@
+"""The loss: an evidence lower bound over subsets of the modalities and penalties, as a sum of named terms."""
+
+from multiomics_vae.objective.config import (
+    EXACT,
+    Economy,
+    ObjectiveConfig,
+    PenaltyWeight,
+    SubsetObjective,
+    penalty_weights,
+)
+from multiomics_vae.objective.loss import Objective
+from multiomics_vae.objective.penalised import build_penalties
+
+__all__ = [
+    "EXACT",
+    "Economy",
+    "Objective",
+    "ObjectiveConfig",
+    "PenaltyWeight",
+    "SubsetObjective",
+    "build_penalties",
+    "penalty_weights",
+]
