@@ -272,3 +272,18 @@ def test_cells_with_swapped_modalities_stand_out(model: MultiVAE, cells: mudata.
 def test_row_70_bad_arguments_of_consistency(model: MultiVAE, arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         model.consistency(**arguments)
+
+
+@pytest.mark.slow
+def test_the_posterior_beside_nuts(model: MultiVAE) -> None:
+    report = model.evaluate(model.validation_indices, reference="nuts", n_reference_cells=2, **QUICK)
+    assert list(report.reference.columns)[:3] == ["mean_distance", "sd_ratio", "kl"]
+    assert len(report.reference) == 2
+    assert "Posterior beside NUTS" in str(report)
+    rows = report.to_frame().set_index("measure").loc["nuts"]
+    assert set(rows["detail"]) == set(report.reference.columns)
+
+
+def test_an_unknown_reference_is_refused(model: MultiVAE) -> None:
+    with pytest.raises(InputError, match=r"reference='nut'.*'nuts'"):
+        model.evaluate(model.validation_indices, reference="nut", **QUICK)

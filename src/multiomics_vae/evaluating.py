@@ -9,13 +9,13 @@ import pandas as pd
 
 from multiomics_vae.analysis.evaluation.consistency import consistency_table
 from multiomics_vae.analysis.evaluation.coverage import Imputer
-from multiomics_vae.analysis.evaluation.evaluate import EvaluationOptions, evaluate
+from multiomics_vae.analysis.evaluation.evaluate import REFERENCES, EvaluationOptions, evaluate
 from multiomics_vae.analysis.evaluation.labels import read_labels
 from multiomics_vae.analysis.evaluation.question import ALL, NOTHING, Question
 from multiomics_vae.analysis.evaluation.report import EvaluationReport
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.data.selection import CellSelection, select_cells
-from multiomics_vae.errors import InputError, warn
+from multiomics_vae.errors import InputError, did_you_mean, warn
 from multiomics_vae.exports import ExportingModel
 from multiomics_vae.training.config import check_whole
 
@@ -36,6 +36,8 @@ class EvaluatingModel(ExportingModel):
         n_importance_samples: int = EvaluationOptions.n_importance_samples,
         n_importance_cells: int = EvaluationOptions.n_importance_cells,
         n_features_scored: int = EvaluationOptions.n_features_scored,
+        reference: str | None = EvaluationOptions.reference,
+        n_reference_cells: int = EvaluationOptions.n_reference_cells,
         seed: int = 0,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> EvaluationReport:
@@ -65,6 +67,11 @@ class EvaluatingModel(ExportingModel):
             they are spent on.
         n_features_scored
             Most features of a modality that imputation is scored on, drawn from those seen in enough cells.
+        reference
+            ``"nuts"`` also draws from the exact posterior of a few cells with Pyro's NUTS and says how far q
+            is from it, as `compare_with_nuts` does; seconds to tens of seconds a cell.
+        n_reference_cells
+            Those cells, the first of the ones that importance weights are drawn for.
         seed
             Of all that is drawn.
         batch_size
@@ -100,11 +107,18 @@ class EvaluatingModel(ExportingModel):
             ("n_importance_samples", n_importance_samples, 2),
             ("n_importance_cells", n_importance_cells, 2),
             ("n_features_scored", n_features_scored, 1),
+            ("n_reference_cells", n_reference_cells, 1),
         ):
             check_whole(name, value, least, f"{name}={getattr(EvaluationOptions, name)}")
+        if reference is not None and reference not in REFERENCES:
+            raise InputError(
+                f"There is no reference={reference!r}. {did_you_mean(str(reference), REFERENCES)}"
+            )
         types = read_labels(labels, self.adata.obs if mdata is None else mdata.obs, data, cells)
         question = Question(self.module, data, cells, batch_size, n_samples, seed)
-        options = EvaluationOptions(n_importance_samples, n_importance_cells, n_features_scored)
+        options = EvaluationOptions(
+            n_importance_samples, n_importance_cells, n_features_scored, reference, n_reference_cells
+        )
         depths = {m: self._depth(m) for pair in question.pairs() for m in pair}
         return evaluate(question, Imputer(depths, self._aids.calibration), options, types)
 

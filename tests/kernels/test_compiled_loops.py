@@ -315,7 +315,7 @@ def test_blocks_leave_torch_its_threads(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@every_case
 def test_the_number_of_threads_changes_no_bit(case: Case) -> None:
     inputs = make_inputs(n_features=700, dtype=torch.float32)
     options = ChunkOptions(chunk_size=64, compiled=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from multiomics_vae.analysis.evaluation.agreement import agreement_table
 from multiomics_vae.analysis.evaluation.coverage import Imputer, imputation_coverage
@@ -16,6 +17,8 @@ from multiomics_vae.analysis.evaluation.question import Question
 from multiomics_vae.analysis.evaluation.report import EvaluationReport
 from multiomics_vae.analysis.evaluation.units import active_units, unit_activity
 from multiomics_vae.analysis.evaluation.verdicts import collapse_verdicts, coverage_verdicts, entropy_verdict
+
+REFERENCES = ("nuts",)
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,17 @@ class EvaluationOptions:
         Cells that these are drawn for.
     n_features_scored
         Most features of a modality that imputation is scored on.
+    reference
+        ``"nuts"`` compares q with the exact posterior; None leaves that out.
+    n_reference_cells
+        Cells that are compared.
     """
 
     n_importance_samples: int = 1000
     n_importance_cells: int = 100
     n_features_scored: int = 5000
+    reference: str | None = None
+    n_reference_cells: int = 5
 
 
 def evaluate(
@@ -79,4 +88,17 @@ def evaluate(
         coverage=coverage,
         feature_scores=feature_scores(question, options.n_features_scored, labels),
         verdicts=tuple(verdicts),
+        reference=_reference(few, options),
     )
+
+
+def _reference(few: Question, options: EvaluationOptions) -> pd.DataFrame:
+    """Q beside NUTS, a row a cell; empty where it was not asked for."""
+    if options.reference is None:
+        return pd.DataFrame()
+    # Pyro loads slowly, and only this needs it.
+    from multiomics_vae.analysis.posterior_reference import posterior_reference
+
+    cells = few.cells[: options.n_reference_cells]
+    found = posterior_reference(few.module, few.data, cells, seed=few.seed, max_cells=len(cells))
+    return found.to_frame()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -42,6 +42,9 @@ class EvaluationReport:
         `feature_scores.feature_scores`: imputation by ``modality``, ``given`` and ``score``.
     verdicts
         What is well and what is not.
+    reference
+        `posterior_reference.PosteriorReference.to_frame`: q beside draws from the exact posterior, a row a
+        cell; empty unless asked for.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class EvaluationReport:
     coverage: pd.DataFrame
     feature_scores: pd.DataFrame
     verdicts: tuple[Verdict, ...]
+    reference: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def active_units(self) -> dict[str, int]:
@@ -130,6 +134,14 @@ class EvaluationReport:
             recalibrated,
             scores,
         ]
+        if len(self.reference):
+            parts.append(
+                self.reference.mean()
+                .rename_axis("detail")
+                .rename("value")
+                .reset_index()
+                .assign(measure="nuts", given=ALL, n_cells=len(self.reference))
+            )
         columns = ["measure", "modality", "given", "detail", "value", "standard_error", "n_cells"]
         whole = pd.concat(
             [
@@ -183,6 +195,7 @@ class EvaluationReport:
                 3,
             ),
             _titled("Imputation, means over features", self.feature_scores, 3),
+            _titled("Posterior beside NUTS, a row a cell", self.reference, 2),
         ]
         return "\n\n".join(part for part in parts if part)
 
