@@ -23,7 +23,19 @@ class NegativeBinomialLoop(CountLoop):
         self.log_dispersion_slope: Floats = np.zeros(self.n_features, np.float32)
         self.constant_cost: Floats = np.empty_like(self.values)
         self.constant_slope: Floats = np.empty_like(self.values)
-        constant_terms(self.values, self.columns, self.dispersion, self.constant_cost, self.constant_slope)
+
+    def _run(self) -> None:
+        self.blocks.each(len(self.values), self._add_constants)
+        super()._run()
+
+    def _add_constants(self, _: int, low: int, high: int) -> None:
+        constant_terms(
+            self.values[low:high],
+            self.columns[low:high],
+            self.dispersion,
+            self.constant_cost[low:high],
+            self.constant_slope[low:high],
+        )
 
     def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
         by_dispersion = self.log_dispersion_slope[features]
