@@ -67,7 +67,8 @@ def test_an_imputed_modality_is_an_anndata_with_its_uncertainty(
     assert note["modality"] == "atac"
     assert list(note["given"]) == ["rna"]
     assert not note["calibrated"]
-    assert note["depth"].startswith("drawn given z, log-normal")
+    assert note["depth"].startswith("drawn, log-normal with standard deviation")
+    assert note["depth"].endswith("learned from cells with all that is given")
     # the columns of everything that can be asked for
     whole = model.impute("atac", indices=rows, given=["rna"], **FEW)
     np.testing.assert_allclose(whole[:, wanted].X, found.X, rtol=1e-4)
@@ -277,6 +278,36 @@ def test_peaks_can_be_imputed_from_a_loaded_model_of_other_cells(
     found = loaded.impute("atac", **FEW)
     expected = model.impute("atac", indices=list(alone.obs_names), given=["rna"], **FEW)
     assert answers_equal(found, expected)
+
+
+def test_cells_that_are_deep_in_what_is_given_are_deep_in_what_is_imputed(
+    model: MultiVAE, cells: mudata.MuData
+) -> None:
+    """The same share of every gene, ten times the reads: the answer is read off the depth of what is given."""
+    both = named(12, 80)
+    deeper = mudata.MuData({"rna": cells["rna"][both].copy()})
+    deeper.obs["batch"] = cells.obs.loc[both, "batch"]
+    plain = model.impute("atac", deeper, given=["rna"], **FEW)
+    deeper["rna"].X = deeper["rna"].X * 10
+    assert not answers_equal(model.impute("atac", deeper, given=["rna"], **FEW), plain)
+
+
+def test_row_73_a_mosaic_without_a_paired_cell_says_that_depth_is_unknown(tmp_path: Path) -> None:
+    """Also after it was saved, when the cells that it was learned from are gone; saving itself is silent."""
+    apart = {"atac": range(20), "rna": range(20, 40)}
+    cells = register(make_cells(n_cells=40, lacking=apart))
+    alone = train(make_model(cells), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MultiomicsWarning)
+        alone.save(tmp_path / "model")
+    loaded = MultiVAE.load(tmp_path / "model", mudata.MuData({"rna": cells["rna"].copy()}))
+    for each in (alone, loaded):
+        with pytest.warns(
+            MultiomicsWarning, match=r"'atac' together with any of \['rna'\].*get_normalized\('atac'"
+        ):
+            found = each.impute("atac", indices=named(0, 20), **FEW)
+        assert np.isfinite(found.X).all()
+        assert "too few have anything of what is given" in found.uns["multivae_prediction"]["depth"]
 
 
 @pytest.mark.parametrize(
