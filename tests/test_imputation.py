@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from multiomics_vae import MultiVAE
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.errors import InputError, MultiomicsWarning, NotFittedError
 from multiomics_vae.likelihoods import LIKELIHOODS
 from small_models import fingerprint, make_cells, make_model, register, train
@@ -280,19 +281,27 @@ def test_peaks_can_be_imputed_from_a_loaded_model_of_other_cells(
     assert answers_equal(found, expected)
 
 
-def test_cells_that_are_deep_in_what_is_given_are_deep_in_what_is_imputed(
+def test_the_depth_of_what_is_given_moves_every_cell_by_its_slope(
     model: MultiVAE, cells: mudata.MuData
 ) -> None:
-    """The same share of every gene, ten times the reads: the answer is read off the depth of what is given."""
+    """Ten times the reads at the same shares leave z as it is; the odds of all peaks move together."""
     both = named(12, 80)
-    deeper = mudata.MuData({"rna": cells["rna"][both].copy()})
-    deeper.obs["batch"] = cells.obs.loc[both, "batch"]
-    plain = model.impute("atac", deeper, given=["rna"], **FEW)
+    plain = mudata.MuData({"rna": cells["rna"][both].copy()})
+    plain.obs["batch"] = cells.obs.loc[both, "batch"]
+    deeper = plain.copy()
     deeper["rna"].X = deeper["rna"].X * 10
-    assert not answers_equal(model.impute("atac", deeper, given=["rna"], **FEW), plain)
+    odds = [
+        np.log(found.X / (1.0 - found.X))
+        for found in (model.impute("atac", each, given=["rna"], n_samples=1) for each in (plain, deeper))
+    ]
+    rna, atac = (list(cells.mod).index(name) for name in ("rna", "atac"))
+    depth = model._aids.depths[Direction(atac, (rna,))]
+    moved = float(model.module.likelihoods[atac].gamma.detach() * depth.slope[-1]) * np.log(10.0)
+    assert abs(moved) > 1e-3
+    np.testing.assert_allclose(odds[1] - odds[0], moved, atol=1e-4 + 1e-3 * abs(moved))
 
 
-def test_row_73_a_mosaic_without_a_paired_cell_says_that_depth_is_unknown(tmp_path: Path) -> None:
+def test_a_mosaic_without_a_paired_cell_says_that_depth_is_unknown(tmp_path: Path) -> None:
     """Also after it was saved, when the cells that it was learned from are gone; saving itself is silent."""
     apart = {"atac": range(20), "rna": range(20, 40)}
     cells = register(make_cells(n_cells=40, lacking=apart))
