@@ -90,11 +90,31 @@ def test_expected_depth_is_the_mean_of_drawn_depths() -> None:
     assert float(drawn.log().std()) == pytest.approx(0.5, rel=0.01)
 
 
-def test_degrees_of_freedom_are_taken_off() -> None:
-    """Pure noise and 25 inputs: σ² is right on average also for 60 cells."""
+@pytest.mark.parametrize("n", [8, 60, 400])
+def test_the_standard_deviation_is_the_error_on_other_cells(n: int) -> None:
+    """25 inputs, one of them of use, also where cells are fewer than inputs."""
     rng = np.random.default_rng(0)
-    found = [ridge(rng.normal(size=(60, 25)), rng.normal(size=60))[2] ** 2 for _ in range(300)]
-    assert np.mean(found) == pytest.approx(1.0, abs=4 * np.std(found) / np.sqrt(300))
+    stated, made = [], []
+    for _ in range(200):
+        x = rng.normal(size=(n + 100, 25))
+        y = 0.5 * x[:, 0] + rng.normal(size=n + 100)
+        slope, centre, sd = ridge(x[:n], y[:n])
+        stated.append(sd**2)
+        made.append(np.mean(np.square(y[n:] - y[:n].mean() - (x[n:] - centre) @ slope)))
+    assert np.mean(stated) == pytest.approx(np.mean(made), rel=0.25 if n < 25 else 0.1)
+
+
+def test_leaving_a_cell_out_is_done_in_closed_form() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(12, 3)), rng.normal(size=12)
+    x = (x - x.mean(0)) / x.std(0)
+    errors = []
+    for i in range(12):
+        rest = np.arange(12) != i
+        design = np.column_stack([np.ones(11), x[rest]])
+        weights = np.linalg.solve(design.T @ design + np.diag([0.0, 1.0, 1.0, 1.0]), design.T @ y[rest])
+        errors.append(y[i] - weights[0] - x[i] @ weights[1:])
+    assert ridge(x, y)[2] == pytest.approx(np.sqrt(np.mean(np.square(errors))))
 
 
 def test_what_does_not_vary_has_no_slope() -> None:

@@ -154,8 +154,8 @@ def fit_depth(
     """Regress the log depth of a target on what may be read to predict it, by ridge least squares.
 
     Inputs are standardised and the penalty is 1, so one that does not vary (the depth of real values, say,
-    which is always 1) has slope 0. σ² is the sum of squared residuals over the number of cells less the
-    degrees of freedom that the regression used.
+    which is always 1) has slope 0. σ² is the mean squared error of each cell told from the others (Allen
+    1974), which takes off the degrees of freedom that the regression used.
 
     It is learned from cells that have the target and all that is given. If fewer than three do, from those
     that have the target and some of it. If fewer than three do even so, as in a mosaic in which no cell
@@ -256,12 +256,14 @@ def ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     varies = scale > SMALLEST_SCALE
     scale = np.where(varies, scale, 1.0)
     away = np.where(varies, away / scale, 0.0)  # what does not vary gets slope 0
-    gram = away.T @ away
-    penalised = gram + RIDGE * np.eye(len(gram))
-    slope = np.linalg.solve(penalised, away.T @ (y - y.mean()))  # (P,)
+    penalised = away.T @ away + RIDGE * np.eye(x.shape[1])
+    solved = np.linalg.solve(penalised, away.T)  # (P, n)
+    slope = solved @ (y - y.mean())  # (P,)
     residual = y - y.mean() - away @ slope
-    freedom = len(y) - 1.0 - np.trace(np.linalg.solve(penalised, gram))
-    return slope / scale, centre, float(np.sqrt(np.square(residual).sum() / max(freedom, 1.0)))
+    leverage = 1.0 / len(y) + (away * solved.T).sum(1)  # (n,)
+    # Residuals of cells that the regression has seen are too small, by far where cells are few.
+    left_out = residual / (1.0 - leverage)
+    return slope / scale, centre, float(np.sqrt(np.square(left_out).mean()))
 
 
 def _inputs(module: MultimodalModule, mean: Tensor, covariates: Covariates, log_depths: Tensor) -> Tensor:
