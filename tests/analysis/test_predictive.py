@@ -226,7 +226,7 @@ def test_blocks_are_small_where_much_is_asked_of_a_cell(monkeypatch: pytest.Monk
 
 @MODALITIES
 def test_draws_have_the_mean_and_standard_deviation_that_are_stated(modality: int) -> None:
-    data = mixed_data(12, missing=0.0)
+    data = mixed_data(200, missing=0.0)  # enough to know a depth by
     module = module_for(data)
     depth = some_depth(module, data, modality)
     features = np.arange(WIDTHS[modality])
