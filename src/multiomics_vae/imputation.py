@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multiomics_vae.analysis.calibration import Direction
 from multiomics_vae.analysis.cautions import required_modalities, warn_of_unseen_batches
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.imputed import Prediction, draws_of
 from multiomics_vae.analysis.imputed_table import imputed_table
 from multiomics_vae.analysis.questions import (
@@ -54,9 +54,10 @@ class ImputingModel(CalibratedModel):
     ) -> AnnData:
         """What would be measured in a modality, predicted from others: p(x_m | x_A), m not in A.
 
-        z is drawn from q(z | x_A), the depth from its distribution given z, x from the likelihood. Of the
-        target itself nothing is read, neither values nor depth, also where the cell has it. Counts come as
-        counts at a predicted depth, peaks as 0/1, methylation as a fraction.
+        z is drawn from q(z | x_A), the depth from its distribution given the posterior mean of z, the
+        covariates and the depths of A (a regression on training cells that have both), x from the likelihood.
+        Of the target itself nothing is read, neither values nor depth, also where the cell has it. Counts
+        come as counts at a predicted depth, peaks as 0/1, methylation as a fraction.
 
         Parameters
         ----------
@@ -82,9 +83,9 @@ class ImputingModel(CalibratedModel):
         Returns
         -------
         AnnData
-            ``X``: mean. ``layers``: ``"sd"``, and ``"q05"``, ``"q95"`` (codes: ``"probability"`` of the
-            code in X only). ``obs``: ``status`` (was the cell measured in the target, or is it only
-            imputed), ``latent_sd``, ``latent_entropy`` of q(z | x_A).
+            ``X``: mean, at the expected depth. ``layers``: ``"sd"``, and ``"q05"``, ``"q95"`` (codes:
+            ``"probability"`` of the code in X only). ``obs``: ``status`` (was the cell measured in the
+            target, or is it only imputed), ``latent_sd``, ``latent_entropy`` of q(z | x_A).
             ``uns["multivae_prediction"]``: how it was made.
 
         Raises
