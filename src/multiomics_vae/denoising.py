@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.cautions import required_modalities, warn_of_unseen_batches
-from multiomics_vae.analysis.normalized import check_library_size, normalized_values
+from multiomics_vae.analysis.normalized import PREDICTED, check_library_size, normalized_values
+from multiomics_vae.analysis.predicted_depth import Reference, predicted_depths
 from multiomics_vae.answers import ANSWER_BATCH_SIZE, AnsweringModel
+from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.selection import (
     CellSelection,
     only_modality,
@@ -35,7 +37,7 @@ class DenoisingModel(AnsweringModel):
         features: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -59,7 +61,9 @@ class DenoisingModel(AnsweringModel):
         transform_batch
             Decode every cell as if it came from this batch (averaged, for several); None for its own.
         library_size
-            Multiplies shares of a library.
+            Multiplies shares of a library. ``"predicted"`` gives what would be measured: the likelihood's
+            mean, background included, at the depth that the given modalities and their depths let one
+            expect. The depth of the modality itself is read only where the modality is given.
         n_samples
             Draws of z to average over; None decodes the posterior mean.
 
@@ -82,6 +86,7 @@ class DenoisingModel(AnsweringModel):
         evidence = required_modalities(data, cells, given)
         if mdata is None and transform_batch is None:
             warn_of_unseen_batches(data, cells, position)
+        depths = self._depths(library_size, data, cells, batch_size, position, evidence)
         values = normalized_values(
             self.module,
             data,
@@ -91,8 +96,9 @@ class DenoisingModel(AnsweringModel):
             chosen,
             select_batches(data.schema, transform_batch),
             n_samples,
-            library_size,
+            None if isinstance(library_size, str) else library_size,
             evidence,
+            depths,
         )
         return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
 
@@ -105,7 +111,7 @@ class DenoisingModel(AnsweringModel):
         gene_list: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -147,3 +153,19 @@ class DenoisingModel(AnsweringModel):
             n_samples=n_samples,
             batch_size=batch_size,
         )
+
+    def _depths(
+        self,
+        library_size: float | str,
+        data: MultimodalData,
+        cells: np.ndarray,
+        batch_size: int,
+        modality: int,
+        given: tuple[int, ...] | None,
+    ) -> np.ndarray | None:
+        """Predicted depths of the cells where they are asked for, learned from the training cells."""
+        if library_size != PREDICTED:
+            return None
+        own = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
+        reference = Reference(self._data, own)
+        return predicted_depths(self.module, data, cells, batch_size, modality, given, reference)
