@@ -140,7 +140,7 @@ def _fit(
         names = data.schema.modality_names
         raise InputError(
             f"{len(having)} training cells have {names[modality]!r} together with "
-            f"{[names[m] for m in given]}, so nothing says how deep it would be. Give a depth: library_size=1e4"
+            f"{[names[m] for m in given]}, so nothing says how deep it would be. Say it: library_size=1e4"
         )
     if len(having) > MOST_CELLS:
         drawn = np.random.default_rng(0).choice(len(having), MOST_CELLS, replace=False)
