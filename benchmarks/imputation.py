@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from imputation_baselines import kernel_ridge, neighbours, ridge, tuned
-from imputation_ours import as_measured, at_one_depth
+from imputation_ours import as_measured, at_one_depth, corrected
 from imputation_peers import totalvi
 from imputation_tasks import RECIPES, ImputationTask, TaskRecipe, make_task
 from markers import write_between_markers
@@ -85,8 +85,10 @@ def methods(cap_seconds: float) -> tuple[Method, ...]:
             "product_one_depth", "MultiVAE, product, depth taken out", partial(_ours, "product", at_one_depth)
         ),
         Method("product", "MultiVAE, product", partial(_ours, "product", as_measured)),
+        Method("product_predict", "MultiVAE, product, predict_values", partial(_ours, "product", corrected)),
         Method("gated_one_depth", "MultiVAE, gated, depth taken out", partial(_ours, "gated", at_one_depth)),
         Method("gated", "MultiVAE, gated", partial(_ours, "gated", as_measured)),
+        Method("gated_predict", "MultiVAE, gated, predict_values", partial(_ours, "gated", corrected)),
     )
 
 
@@ -183,7 +185,7 @@ def main() -> None:
         for fusion in ("", "product", "gated")
         for method in known
         for recipe in RECIPES
-        if method.name.split("_one_depth")[0] == fusion
+        if method.name.split("_")[0] == fusion
         or (not fusion and not method.name.startswith(("product", "gated")))
         if recipe.data_set == data_set
         and method.name in arguments.methods

@@ -24,6 +24,13 @@ def at_one_depth(task: ImputationTask, fusion: str) -> NDArray[np.floating]:
     return _imputed(task, fusion, 1.0)
 
 
+def corrected(task: ImputationTask, fusion: str) -> NDArray[np.floating]:
+    """`MultiVAE.predict_values`: the expected measurement and a regression of its errors."""
+    model = fitted(task.data_set, fusion, task.seed, _Holder(task))
+    values = model.predict_values(task.target, task.test, given=[task.given]).to_numpy()
+    return np.log1p(values) if task.kind == "counts" else values
+
+
 def _imputed(task: ImputationTask, fusion: str, library_size: float | str) -> NDArray[np.floating]:
     model = fitted(task.data_set, fusion, task.seed, _Holder(task))
     values = model.get_normalized(
@@ -32,7 +39,7 @@ def _imputed(task: ImputationTask, fusion: str, library_size: float | str) -> ND
         given=[task.given],
         library_size=library_size,  # type: ignore[arg-type]
     ).to_numpy()
-    return np.log1p(values) if task.kind == "counts" and library_size == "predicted" else values
+    return np.log1p(values) if task.kind == "counts" else values
 
 
 class _Holder:
