@@ -17,6 +17,8 @@ from multiomics_vae.kernels import softmax_normaliser
 from multiomics_vae.likelihoods import CellContext, FeaturePart
 from multiomics_vae.module import MultimodalModule
 
+PREDICTED = "predicted"
+
 
 def normalized_values(
     module: MultimodalModule,
@@ -29,6 +31,7 @@ def normalized_values(
     n_samples: int | None,
     library_size: float | None,
     given: tuple[int, ...] | None = None,
+    depths: np.ndarray | None = None,
 ) -> np.ndarray:
     """Decode the cells' posteriors, as if sequenced to a common depth.
 
@@ -46,6 +49,9 @@ def normalized_values(
         Multiplies a mean that is a share of a library.
     given
         Positions of the modalities to condition on; None conditions on all that a cell has.
+    depths
+        Depth at which each cell is imagined to be measured, ``(N,)``: the values are then the likelihood's
+        mean, whatever its parts; None takes depth out.
 
     Returns
     -------
@@ -66,7 +72,7 @@ def normalized_values(
         ) from error
     start = 0
     for block in normalized_blocks(
-        module, data, cells, batch_size, modality, features, batches, n_samples, library_size, given
+        module, data, cells, batch_size, modality, features, batches, n_samples, library_size, given, depths
     ):
         result[start : start + len(block)] = block
         start += len(block)
@@ -84,11 +90,13 @@ def normalized_blocks(
     n_samples: int | None,
     library_size: float | None,
     given: tuple[int, ...] | None = None,
+    depths: np.ndarray | None = None,
 ) -> Generator[np.ndarray]:
     """`normalized_values` of one minibatch of cells after the other: ``(B, G)`` each."""
     likelihood = module.likelihoods[modality]
     chosen = torch.from_numpy(features).to(next(module.parameters()).device)  # (G,)
     wanted = chosen if len(chosen) < likelihood.n_features else None
+    start = 0
     with memory_for(batch_size):
         for inferred in infer(module, data, cells, batch_size, given):
             middle = inferred.fused.posterior.mean.unsqueeze(0)  # (1, B, K)
@@ -96,10 +104,16 @@ def normalized_blocks(
             own = inferred.minibatch.covariates
             views: list[Covariates] = [own] if batches is None else [own.with_batch(code) for code in batches]
             total = z.new_zeros(z.shape[1], likelihood.n_features if wanted is None else len(wanted))
+            depth = z.new_ones(z.shape[1])  # (B,)
+            if depths is not None:
+                depth = torch.from_numpy(depths[start : start + len(depth)]).to(depth)
+            start += len(depth)
             for view in views:
-                context = CellContext(z.new_ones(z.shape[1]), view.batch)
+                context = CellContext(depth, view.batch)
                 for draw in z:
-                    total += decoded_features(module, modality, draw, view, context, wanted)
+                    total += decoded_features(
+                        module, modality, draw, view, context, wanted, as_measured=depths is not None
+                    )
             values = (total if wanted is not None else total[:, chosen]) / (len(views) * len(z))  # (B, G)
             if library_size is not None and likelihood.normalised_over_features:
                 values = values * library_size
@@ -113,6 +127,7 @@ def decoded_features(
     covariates: Covariates,
     cells: CellContext,
     features: Tensor | None,
+    as_measured: bool = False,
 ) -> Tensor:
     """Normalised values of some features, which are chosen before the last product.
 
@@ -128,6 +143,8 @@ def decoded_features(
         Of the B cells.
     features
         Positions, ``(G,)``; None for all.
+    as_measured
+        The likelihood's mean at the cells' depth, with nothing taken out.
 
     Returns
     -------
@@ -136,17 +153,22 @@ def decoded_features(
     """
     likelihood, decoder = module.likelihoods[modality], module.parts[modality].decoder
     hidden = decoder.last_hidden(z, module.covariates(covariates))  # (B, H)
+    read = likelihood.mean if as_measured else likelihood.normalized
     if features is None:
-        return likelihood.normalized(decoder.read_out(hidden), cells)  # (B, F)
+        return read(decoder.read_out(hidden), cells)  # (B, F)
     normaliser = None
     if likelihood.normalised_over_features:
         layer = decoder.last_layers[0]
         normaliser = softmax_normaliser(hidden, layer.weight, layer.bias)
     outputs = decoder.read_out(hidden, likelihood.output_columns(features))
-    return likelihood.normalized(outputs, cells, FeaturePart(features, normaliser))
+    return read(outputs, cells, FeaturePart(features, normaliser))
 
 
-def check_library_size(library_size: float) -> None:
+def check_library_size(library_size: float | str) -> None:
     """Refuse what no mean can be multiplied with."""
+    if library_size == PREDICTED:
+        return
     if isinstance(library_size, str) or not library_size > 0:
-        raise InputError(f"library_size must be a number above 0, not {library_size!r}: library_size=1e4")
+        raise InputError(
+            f"library_size must be a number above 0 or {PREDICTED!r}, not {library_size!r}: library_size=1e4"
+        )
