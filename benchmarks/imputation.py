@@ -84,10 +84,10 @@ def methods(cap_seconds: float) -> tuple[Method, ...]:
         Method(
             "product_one_depth", "MultiVAE, product, depth taken out", partial(_ours, "product", at_one_depth)
         ),
-        Method("product", "MultiVAE, product", partial(_ours, "product", as_measured)),
+        Method("product", "MultiVAE, product, impute", partial(_ours, "product", as_measured)),
         Method("product_predict", "MultiVAE, product, predict_values", partial(_ours, "product", corrected)),
         Method("gated_one_depth", "MultiVAE, gated, depth taken out", partial(_ours, "gated", at_one_depth)),
-        Method("gated", "MultiVAE, gated", partial(_ours, "gated", as_measured)),
+        Method("gated", "MultiVAE, gated, impute", partial(_ours, "gated", as_measured)),
         Method("gated_predict", "MultiVAE, gated, predict_values", partial(_ours, "gated", corrected)),
     )
 

@@ -13,32 +13,30 @@ from imputation_tasks import ImputationTask
 if TYPE_CHECKING:
     from multiomics_vae import MultiVAE
 
+N_SAMPLES = 100  # the default of impute
+
 
 def as_measured(task: ImputationTask, fusion: str) -> NDArray[np.floating]:
-    """Expected measurement at the depth that the given modality lets one expect, in the score's scale."""
-    return _imputed(task, fusion, "predicted")
+    """The mean of `MultiVAE.impute`, at the depth that the given modality lets one expect."""
+    model = fitted(task.data_set, fusion, task.seed, _Holder(task))
+    found = model.impute(task.target, task.test, given=[task.given], n_samples=N_SAMPLES, quantiles=())
+    return _scored(task, found.X)
 
 
 def at_one_depth(task: ImputationTask, fusion: str) -> NDArray[np.floating]:
-    """The same with depth taken out: every cell as if of one depth."""
-    return _imputed(task, fusion, 1.0)
+    """`MultiVAE.get_normalized`: depth taken out, every cell as if of one depth."""
+    model = fitted(task.data_set, fusion, task.seed, _Holder(task))
+    return _scored(task, model.get_normalized(task.target, task.test, given=[task.given]).to_numpy())
 
 
 def corrected(task: ImputationTask, fusion: str) -> NDArray[np.floating]:
-    """`MultiVAE.predict_values`: the expected measurement and a regression of its errors."""
+    """`MultiVAE.predict_values`: the decoder's mean and a regression of its errors."""
     model = fitted(task.data_set, fusion, task.seed, _Holder(task))
-    values = model.predict_values(task.target, task.test, given=[task.given]).to_numpy()
-    return np.log1p(values) if task.kind == "counts" else values
+    return _scored(task, model.predict_values(task.target, task.test, given=[task.given]).to_numpy())
 
 
-def _imputed(task: ImputationTask, fusion: str, library_size: float | str) -> NDArray[np.floating]:
-    model = fitted(task.data_set, fusion, task.seed, _Holder(task))
-    values = model.get_normalized(
-        task.target,
-        task.test,
-        given=[task.given],
-        library_size=library_size,  # type: ignore[arg-type]
-    ).to_numpy()
+def _scored(task: ImputationTask, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """In the score's scale."""
     return np.log1p(values) if task.kind == "counts" else values
 
 

@@ -22,7 +22,6 @@ from multiomics_vae.analysis.coverage import (
     some_of,
 )
 from multiomics_vae.analysis.depth import FEWEST_CELLS as FEWEST_DEPTHS
-from multiomics_vae.analysis.depth import DepthModel, fit_depth, warn_if_unlearned
 from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.imputed import Prediction, check_quantiles
 from multiomics_vae.analysis.questions import (
@@ -60,10 +59,6 @@ class Choices:
 
 class CalibratedModel(DenoisingModel):
     """A model that knows how often its intervals hold what they should."""
-
-    train_indices: np.ndarray
-    validation_indices: np.ndarray
-    _aids: PredictionAids
 
     def calibrate(
         self,
@@ -223,31 +218,6 @@ class CalibratedModel(DenoisingModel):
             self._depth_for(direction),
             seed,
         )
-
-    def _depth_for(self, direction: Direction) -> DepthModel | None:
-        """Depth of the target from what is given; None where each cell's own is read."""
-        return None if direction.given is None else self._depth(direction)
-
-    def _depth(self, direction: Direction) -> DepthModel:
-        """`_learned_depth`, with a warning where nothing could be learned from what is given."""
-        found = self._learned_depth(direction)
-        warn_if_unlearned(found, self._data.schema, direction.modality)
-        return found
-
-    def _learned_depth(self, direction: Direction) -> DepthModel:
-        """Learned from the model's own training cells when first needed."""
-        if not self.module.likelihoods[direction.modality].reads_depth:
-            return DepthModel.none(self.module)
-        if direction not in self._aids.depths:
-            cells = self._reference_cells
-            found = fit_depth(self.module, self._data, cells, ANSWER_BATCH_SIZE, direction, self.config.seed)
-            self._aids = self._aids.with_depth(direction, found)
-        return self._aids.depths[direction]
-
-    @property
-    def _reference_cells(self) -> np.ndarray:
-        """The training cells, which a loaded model takes its own cells to be."""
-        return self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
 
     def _all_aids(self) -> PredictionAids:
         """What is to be saved: with the depths of all that is calibrated, as far as the cells show them."""

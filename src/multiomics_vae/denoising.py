@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.cautions import required_modalities, warn_of_unseen_batches
+from multiomics_vae.analysis.depth import DepthModel, fit_depth, warn_if_unlearned
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.normalized import PREDICTED, check_library_size, normalized_values
-from multiomics_vae.analysis.predicted_depth import Reference, predicted_depths
-from multiomics_vae.analysis.readout import readout_values
 from multiomics_vae.answers import ANSWER_BATCH_SIZE, AnsweringModel
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.selection import (
     CellSelection,
     only_modality,
     select_batches,
-    select_cells,
     select_features,
-    select_modalities,
     select_modality,
 )
-from multiomics_vae.errors import InputError
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -31,6 +29,10 @@ if TYPE_CHECKING:
 
 class DenoisingModel(AnsweringModel):
     """A model that says what its decoders expect of a cell; one row a cell, in order."""
+
+    train_indices: np.ndarray
+    validation_indices: np.ndarray
+    _aids: PredictionAids
 
     def get_normalized(
         self,
@@ -66,8 +68,8 @@ class DenoisingModel(AnsweringModel):
             Decode every cell as if it came from this batch (averaged, for several); None for its own.
         library_size
             Multiplies shares of a library. ``"predicted"`` gives what would be measured: the likelihood's
-            mean, background included, at the depth that the given modalities and their depths let one
-            expect. The depth of the modality itself is read only where the modality is given.
+            mean, background included, at the cell's own depth where the modality itself is given and
+            measured, else at the one that the other given modalities and their depths let one expect.
         n_samples
             Draws of z to average over; None decodes the posterior mean.
 
@@ -90,7 +92,6 @@ class DenoisingModel(AnsweringModel):
         evidence = required_modalities(data, cells, given)
         if mdata is None and transform_batch is None:
             warn_of_unseen_batches(data, cells, position)
-        depths = self._depths(library_size, data, cells, batch_size, position, evidence)
         values = normalized_values(
             self.module,
             data,
@@ -102,7 +103,7 @@ class DenoisingModel(AnsweringModel):
             n_samples,
             None if isinstance(library_size, str) else library_size,
             evidence,
-            depths,
+            self._expected_depth(library_size, data, cells, position, evidence),
         )
         return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
 
@@ -142,6 +143,7 @@ class DenoisingModel(AnsweringModel):
         region_list: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -154,85 +156,50 @@ class DenoisingModel(AnsweringModel):
             features=region_list,
             given=given,
             transform_batch=transform_batch,
+            library_size=library_size,
             n_samples=n_samples,
             batch_size=batch_size,
         )
 
-    def predict_values(
-        self,
-        modality: str,
-        mdata: MuData | None = None,
-        indices: CellSelection = None,
-        *,
-        features: Iterable[str] | None = None,
-        given: Iterable[str] | None = None,
-        held_out: CellSelection = None,
-        batch_size: int = ANSWER_BATCH_SIZE,
-    ) -> pd.DataFrame:
-        """Predict what would be measured of a modality, from others, as well as can be.
+    # --- helpers ---------------------------------------------------------------------------------
 
-        The decoder's expectation at the predicted depth (``get_normalized(library_size="predicted")``)
-        plus what a ridge regression of its errors on what encoders and decoder hold of a cell adds to it:
-        `analysis.readout`. Where that adds nothing on held-out cells, the decoder speaks alone. A point
-        prediction without an uncertainty of its own.
-
-        Parameters
-        ----------
-        modality
-            Its name.
-        mdata, indices, batch_size
-            As in `get_latent_representation`.
-        features
-            Names; None for all.
-        given
-            Modalities that may be read; None for all others.
-        held_out
-            Of the model's own cells, some that it was not trained on, to choose the penalty; None takes
-            those that `train` held out. A loaded model does not know them.
-
-        Returns
-        -------
-        DataFrame
-            Cells by features, in the units of the measured values.
-
-        Raises
-        ------
-        InputError
-            For unknown names, a cell that has none of the given modalities, and without held-out cells.
-
-        Examples
-        --------
-        >>> model.predict_values("prot", mdata, given=["rna"])      # doctest: +SKIP
-        """
-        data, cells = self._ask(mdata, indices, batch_size)
-        position, schema = select_modality(data.schema, modality)
-        chosen = select_features(schema, features)
-        evidence = select_modalities(data.schema, given, "given")
-        judges = self.validation_indices if held_out is None else select_cells(self._data, held_out)
-        if len(judges) == 0:
-            raise InputError(
-                "predict_values chooses its penalty on cells that were not trained on, and none are known. "
-                f"Name some: model.predict_values({modality!r}, held_out=mdata.obs_names[:500])"
-            )
-        own = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
-        reference = Reference(self._data, np.setdiff1d(own, judges))
-        values = readout_values(
-            self.module, data, cells, batch_size, position, chosen, evidence, reference, judges
-        )
-        return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
-
-    def _depths(
+    def _expected_depth(
         self,
         library_size: float | str,
         data: MultimodalData,
         cells: np.ndarray,
-        batch_size: int,
         modality: int,
         given: tuple[int, ...] | None,
-    ) -> np.ndarray | None:
-        """Predicted depths of the cells where they are asked for, learned from the training cells."""
+    ) -> DepthModel | None:
+        """What tells the depth of cells that do not show their own; None where depth is taken out."""
         if library_size != PREDICTED:
             return None
-        own = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
-        reference = Reference(self._data, own)
-        return predicted_depths(self.module, data, cells, batch_size, modality, given, reference)
+        readable = range(len(data.schema.modalities)) if given is None else given
+        if modality in readable and data.present[cells, modality].all():
+            return DepthModel.none(self.module)
+        return self._depth(Direction(modality, tuple(m for m in readable if m != modality)))
+
+    def _depth_for(self, direction: Direction) -> DepthModel | None:
+        """Depth of the target from what is given; None where each cell's own is read."""
+        return None if direction.given is None else self._depth(direction)
+
+    def _depth(self, direction: Direction) -> DepthModel:
+        """`_learned_depth`, with a warning where nothing could be learned from what is given."""
+        found = self._learned_depth(direction)
+        warn_if_unlearned(found, self._data.schema, direction.modality)
+        return found
+
+    def _learned_depth(self, direction: Direction) -> DepthModel:
+        """Learned from the model's own training cells when first needed."""
+        if not self.module.likelihoods[direction.modality].reads_depth:
+            return DepthModel.none(self.module)
+        if direction not in self._aids.depths:
+            cells = self._reference_cells
+            found = fit_depth(self.module, self._data, cells, ANSWER_BATCH_SIZE, direction, self.config.seed)
+            self._aids = self._aids.with_depth(direction, found)
+        return self._aids.depths[direction]
+
+    @property
+    def _reference_cells(self) -> np.ndarray:
+        """The training cells, which a loaded model takes its own cells to be."""
+        return self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)

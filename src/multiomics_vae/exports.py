@@ -65,7 +65,7 @@ class ExportingModel(ImputingModel):
         batches = select_batches(data.schema, transform_batch)
         evidence = required_modalities(data, cells, given)
         file = check_new_file(path)
-        depths = self._depths(library_size, data, cells, batch_size, position, evidence)
+        depth = self._expected_depth(library_size, data, cells, position, evidence)
         number = None if isinstance(library_size, str) else library_size
         blocks = normalized_blocks(
             self.module,
@@ -78,7 +78,7 @@ class ExportingModel(ImputingModel):
             n_samples,
             number,
             evidence,
-            depths,
+            depth,
         )
         with closing(blocks):
             write_table(file, blocks, data.cell_names[cells], np.asarray(schema.features)[chosen])

@@ -89,7 +89,7 @@ def test_values_are_in_range_in_order_and_of_the_features_asked_for(model: Multi
 
 
 def test_wrong_questions_are_refused(model: MultiVAE) -> None:
-    with pytest.raises(InputError, match="which is what is predicted"):
+    with pytest.raises(InputError, match="given holds 'rna', which is to be imputed"):
         model.predict_values("rna", given=["rna", "atac"])
     with pytest.raises(InputError, match="cells have none of"):
         model.predict_values("rna")

@@ -81,7 +81,7 @@ class DepthModel:
 
     @classmethod
     def none(cls, module: MultimodalModule) -> DepthModel:
-        """A depth of 1, for a likelihood that reads none."""
+        """A depth of 1, for a likelihood that reads none and where every cell has its own."""
         zeros = torch.zeros(module.n_latent + module.covariates.n_outputs)
         return cls((), 0.0, zeros, zeros, 0.0)
 

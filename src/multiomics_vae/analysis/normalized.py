@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.evidence import showing_only
+from multiomics_vae.analysis.expected_depth import visible_depth
 from multiomics_vae.analysis.inference import infer
 from multiomics_vae.analysis.memory import memory_for
 from multiomics_vae.data.dataset import MultimodalData
@@ -31,7 +34,7 @@ def normalized_values(
     n_samples: int | None,
     library_size: float | None,
     given: tuple[int, ...] | None = None,
-    depths: np.ndarray | None = None,
+    depth: DepthModel | None = None,
 ) -> np.ndarray:
     """Decode the cells' posteriors, as if sequenced to a common depth.
 
@@ -49,9 +52,9 @@ def normalized_values(
         Multiplies a mean that is a share of a library.
     given
         Positions of the modalities to condition on; None conditions on all that a cell has.
-    depths
-        Depth at which each cell is imagined to be measured, ``(N,)``: the values are then the likelihood's
-        mean, whatever its parts; None takes depth out.
+    depth
+        Gives what would be measured, the likelihood's mean: at the cell's own depth where the modality is
+        given, else at the one that this expects. None takes depth out.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def normalized_values(
         ) from error
     start = 0
     for block in normalized_blocks(
-        module, data, cells, batch_size, modality, features, batches, n_samples, library_size, given, depths
+        module, data, cells, batch_size, modality, features, batches, n_samples, library_size, given, depth
     ):
         result[start : start + len(block)] = block
         start += len(block)
@@ -90,29 +93,26 @@ def normalized_blocks(
     n_samples: int | None,
     library_size: float | None,
     given: tuple[int, ...] | None = None,
-    depths: np.ndarray | None = None,
+    depth: DepthModel | None = None,
 ) -> Generator[np.ndarray]:
     """`normalized_values` of one minibatch of cells after the other: ``(B, G)`` each."""
     likelihood = module.likelihoods[modality]
     chosen = torch.from_numpy(features).to(next(module.parameters()).device)  # (G,)
     wanted = chosen if len(chosen) < likelihood.n_features else None
-    start = 0
     with memory_for(batch_size):
-        for inferred in infer(module, data, cells, batch_size, given):
+        for inferred in infer(module, showing_only(data, given), cells, batch_size):
             middle = inferred.fused.posterior.mean.unsqueeze(0)  # (1, B, K)
             z = middle if n_samples is None else inferred.sample(n_samples)  # (S, B, K)
             own = inferred.minibatch.covariates
             views: list[Covariates] = [own] if batches is None else [own.with_batch(code) for code in batches]
             total = z.new_zeros(z.shape[1], likelihood.n_features if wanted is None else len(wanted))
-            depth = z.new_ones(z.shape[1])  # (B,)
-            if depths is not None:
-                depth = torch.from_numpy(depths[start : start + len(depth)]).to(depth)
-            start += len(depth)
             for view in views:
-                context = CellContext(depth, view.batch)
+                one = z.new_ones(z.shape[1])  # (B,)
+                at = one if depth is None else visible_depth(module, inferred, view, depth, modality)
+                context = CellContext(at, view.batch)
                 for draw in z:
                     total += decoded_features(
-                        module, modality, draw, view, context, wanted, as_measured=depths is not None
+                        module, modality, draw, view, context, wanted, as_measured=depth is not None
                     )
             values = (total if wanted is not None else total[:, chosen]) / (len(views) * len(z))  # (B, G)
             if library_size is not None and likelihood.normalised_over_features:

@@ -1,4 +1,4 @@
-"""A modality told from others as well as can be: the decoder's expectation, and what regression adds to it.
+"""The decoder plus a closed-form correction learned from its errors on training cells.
 
 A decoder learns to explain cells from z given everything they have, by its likelihood. Asked to predict a
 modality from z given others, it leaves something on the table: encoders know more than they put into z, and
@@ -7,7 +7,7 @@ on what the encoders saw,
 
     g(x_m) = g(E[x_m | z_A, depth]) + W (1, h_m, h_A, log depth_A) + ε,
 
-where z_A is the mean of q(z | x_A), the depth that of `predicted_depth`, h_m the decoder's last hidden
+where z_A is the mean of q(z | x_A), depth the expected one (`analysis.depth`), h_m the decoder's last hidden
 layer at z_A, h_A the encoders' hidden features; g is log(1 + x) for counts and nothing for other values.
 W is found in closed form by ridge regression on the training cells. Its penalty, one for all features, has
 the least error on the cells that early stopping held out: an encoder knows its training cells too well
@@ -16,16 +16,18 @@ for their own errors to be the judge. Where no penalty helps, the decoder speaks
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from multiomics_vae.analysis.depth import DepthModel, log_depths
+from multiomics_vae.analysis.direction import Direction
+from multiomics_vae.analysis.expected_depth import expected_depth
 from multiomics_vae.analysis.inference import Inferred, infer
 from multiomics_vae.analysis.normalized import decoded_features
-from multiomics_vae.analysis.predicted_depth import Reference, predicted_depths
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.errors import InputError
 from multiomics_vae.likelihoods import CellContext
@@ -96,32 +98,49 @@ class Moments:
             yield Readout(np.vstack([mean - middle @ slopes, slopes]), float(penalty))  # (1 + P, G)
 
 
-def readout_values(
-    module: MultimodalModule,
-    data: MultimodalData,
-    cells: np.ndarray,
-    batch_size: int,
-    modality: int,
-    features: np.ndarray,
-    given: tuple[int, ...] | None,
-    reference: Reference,
-    judges: np.ndarray,
-) -> np.ndarray:
-    """Predict what would be measured of one modality from others.
+@dataclass(frozen=True, eq=False)
+class LearnedErrors:
+    """Whose errors teach the regression, and how they are decoded.
 
     Parameters
     ----------
-    module, data, cells, batch_size
-        The model, the registered cells, the positions wanted.
-    modality, features
-        Position of the modality, and of its features, ``(G,)``.
-    given
-        Positions of the modalities that may be read, without the one that is predicted; None for all
-        others.
-    reference
-        The cells on which the regression is fitted.
+    module, data, batch_size
+        The model, its own cells, how many of them at a time.
+    cells
+        Positions of those that teach; judges among them are passed over.
     judges
-        Cells of the same data that training held out; they choose the penalty.
+        Positions of cells that training held out; they choose the penalty.
+    depth_for
+        The depth of a target in a direction.
+    """
+
+    module: MultimodalModule
+    data: MultimodalData
+    cells: np.ndarray
+    judges: np.ndarray
+    batch_size: int
+    depth_for: Callable[[Direction], DepthModel]
+
+
+def readout_values(
+    learned: LearnedErrors,
+    data: MultimodalData,
+    cells: np.ndarray,
+    direction: Direction,
+    features: np.ndarray,
+) -> np.ndarray:
+    """Predict what would be measured of one modality from others, with a regression for each set of these.
+
+    Parameters
+    ----------
+    learned
+        What the regression learns from.
+    data, cells
+        The cells asked about, positions; each has something of what is given.
+    direction
+        The target, and what may be read. Of this a cell may lack a part.
+    features
+        Positions, ``(G,)``.
 
     Returns
     -------
@@ -131,56 +150,53 @@ def readout_values(
     Raises
     ------
     InputError
-        If the modality is given, is of a kind that cannot be corrected, or a cell has nothing else.
+        If the target is of a kind that cannot be corrected, there are no judges, or no cell shows what is
+        to be regressed.
     """
-    support = module.likelihoods[modality].support
+    modality, others = direction.modality, direction.given or ()
+    name = data.schema.modality_names[modality]
+    support = learned.module.likelihoods[modality].support
     if support not in SUPPORTS:
         raise InputError(
-            f"Values of the kind {support!r} cannot be predicted by regression: get_normalized(...)"
+            f"{name!r} holds {support}, whose errors no regression corrects. What would be measured is told "
+            f"by: model.impute({name!r})"
         )
-    others = tuple(m for m in range(module.n_modalities) if m != modality) if given is None else given
-    names = data.schema.modality_names
-    if modality in others:
-        rest = [name for name in names if name != names[modality]]
-        raise InputError(f"given names {names[modality]!r}, which is what is predicted: given={rest}")
-    known = data.present[cells][:, list(others)]  # (N, |others|)
-    if not known.any(1).all():
+    if len(learned.judges) == 0:
         raise InputError(
-            f"{int((~known.any(1)).sum())} of {len(cells)} cells have none of {[names[m] for m in others]}, "
-            "so nothing says what is in them. Ask about the others with indices="
+            "predict_values chooses its penalty on cells that were not trained on, and none are known. "
+            f"Name some: model.predict_values({name!r}, held_out=mdata.obs_names[:500])"
         )
+    known = data.present[cells][:, list(others)]  # (N, |others|)
     result = np.empty((len(cells), len(features)), dtype=np.float32)
     for pattern in np.unique(known, axis=0):
         here = np.flatnonzero((known == pattern).all(1))
-        chosen = tuple(m for m, there in zip(others, pattern, strict=True) if there)
-        direction = _Direction(
-            module, batch_size, modality, torch.from_numpy(features), chosen, reference, judges
-        )
-        readout = direction.fit()
+        given = tuple(m for m, there in zip(others, pattern, strict=True) if there)
+        regression = _Regression(learned, modality, given, features)
+        readout = regression.fit()
         start = 0
-        for decoded, inputs, _ in direction.blocks(data, cells[here]):
-            values = direction.back(decoded + readout.correction(inputs))
+        for decoded, inputs, _ in regression.blocks(data, cells[here]):
+            values = regression.back(decoded + readout.correction(inputs))
             result[here[start : start + len(values)]] = values
             start += len(values)
     return result
 
 
 @dataclass(frozen=True, eq=False)
-class _Direction:
-    """From which modalities to which, and whence it is learned."""
+class _Regression:
+    """Of the errors of some features, told from modalities that the cells all have."""
 
-    module: MultimodalModule
-    batch_size: int
+    learned: LearnedErrors
     modality: int
-    features: Tensor
     given: tuple[int, ...]
-    reference: Reference
-    judges: np.ndarray
+    features: np.ndarray
 
     def fit(self) -> Readout:
         """Regress the errors on training cells; the held-out ones choose the penalty."""
-        sums, held_out = Moments(), list(self.errors(self.judges))
-        for inputs, errors in self.errors(self.reference.cells):
+        judges = self.learned.judges
+        teachers = self._whole(np.setdiff1d(self.learned.cells, judges))
+        held_out = list(self.errors(self._whole(judges)))
+        sums = Moments()
+        for inputs, errors in self.errors(teachers):
             sums.add(inputs, errors)
         inputs, errors = (np.concatenate(part) for part in zip(*held_out, strict=True))
         spread = np.maximum(errors.var(0), 1e-12)  # (G,)
@@ -196,23 +212,28 @@ class _Direction:
         sums.add(inputs, errors)  # chosen: now they may teach too
         return next(sums.solve(np.array([penalty])))
 
-    def errors(self, cells: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Inputs ``(B, P)`` and what the decoder is short of ``(B, G)``, of cells that have everything."""
-        data = self.reference.data
+    def _whole(self, cells: np.ndarray) -> np.ndarray:
+        """Those of the model's cells that have the target and all that is given."""
+        data = self.learned.data
         having = cells[data.present[cells][:, [self.modality, *self.given]].all(axis=1)]
         if len(having) == 0:
             names = data.schema.modality_names
+            name, given = names[self.modality], [names[m] for m in self.given]
             raise InputError(
-                f"{names[self.modality]!r} must stand beside {[names[m] for m in self.given]} in cells that "
-                "were trained on and in cells held out, or nothing can be regressed: get_normalized(...)"
+                f"{name!r} must stand beside {given} in cells that were trained on and in cells held out, or "
+                f"nothing can be regressed. Without a correction: model.impute({name!r}, given={given})"
             )
         if len(having) > MOST_CELLS:
             drawn = np.random.default_rng(0).choice(len(having), MOST_CELLS, replace=False)
             having = having[np.sort(drawn)]
-        for decoded, inputs, inferred in self.blocks(data, having):
+        return np.asarray(having)
+
+    def errors(self, cells: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Inputs ``(B, P)`` and what the decoder is short of ``(B, G)``, of cells that have everything."""
+        for decoded, inputs, inferred in self.blocks(self.learned.data, cells):
             batch = inferred.minibatch.modalities[self.modality]
             truth = batch.dense.cpu()[:, self.features].double().numpy()
-            if self.module.likelihoods[self.modality].support == "binary":
+            if self.learned.module.likelihoods[self.modality].support == "binary":
                 truth = (truth > 0).astype(float)
             short = self.forth(truth) - decoded  # (B, G)
             if batch.observed is not None:
@@ -223,28 +244,28 @@ class _Direction:
         self, data: MultimodalData, cells: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Inferred]]:
         """The decoder's expectation ``(B, G)`` after g, and the regression's inputs ``(B, P)``."""
-        depths = predicted_depths(
-            self.module, data, cells, self.batch_size, self.modality, self.given, self.reference
-        )
-        decoder, start = self.module.parts[self.modality].decoder, 0
-        for inferred in infer(self.module, data, cells, self.batch_size, self.given):
+        module = self.learned.module
+        decoder = module.parts[self.modality].decoder
+        for inferred in infer(module, data, cells, self.learned.batch_size, self.given):
             z, own = inferred.fused.posterior.mean, inferred.minibatch.covariates  # (B, K)
-            depth = torch.from_numpy(depths[start : start + len(z)]).to(z)
-            start += len(z)
-            context = CellContext(depth, own.batch)
-            mean = decoded_features(
-                self.module, self.modality, z, own, context, self.features.to(z.device), as_measured=True
-            )  # (B, G)
-            read = [decoder.last_hidden(z, self.module.covariates(own))]
-            evidence = self.module.encode(inferred.minibatch)
-            for m in self.given:
-                read += [evidence.features[m], inferred.minibatch.modalities[m].depth.log().unsqueeze(1)]
+            context = CellContext(expected_depth(module, inferred, own, self.depth), own.batch)
+            features = torch.from_numpy(self.features).to(z.device)
+            mean = decoded_features(module, self.modality, z, own, context, features, as_measured=True)
+            read = [
+                decoder.last_hidden(z, module.covariates(own)),
+                log_depths(inferred.minibatch, self.given),
+            ]
+            read += [inferred.evidence.features[m] for m in self.given]
             inputs = torch.cat(read, dim=-1).double().cpu().numpy()  # (B, P)
             yield self.forth(mean.double().cpu().numpy()), inputs, inferred
 
+    @cached_property
+    def depth(self) -> DepthModel:
+        return self.learned.depth_for(Direction(self.modality, self.given))
+
     @property
     def counts(self) -> bool:
-        return self.module.likelihoods[self.modality].support == "counts"
+        return self.learned.module.likelihoods[self.modality].support == "counts"
 
     def forth(self, values: np.ndarray) -> np.ndarray:
         """The scale of the regression."""
@@ -256,6 +277,6 @@ class _Direction:
             return np.asarray(np.expm1(np.maximum(values, 0.0)))
         return (
             np.clip(values, 0.0, 1.0)
-            if self.module.likelihoods[self.modality].support == "binary"
+            if self.learned.module.likelihoods[self.modality].support == "binary"
             else values
         )

@@ -1,6 +1,8 @@
-"""Depths told from z and the depths of what is given: exact on simulated cells, and blind to the target."""
+"""Values at a predicted depth: those of `impute`, and at a cell's own depth where that is given."""
 
 from __future__ import annotations
+
+import copy
 
 import mudata
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 from multiomics_vae import MultiVAE
-from multiomics_vae.analysis.predicted_depth import DepthModel
-from multiomics_vae.errors import InputError
+from multiomics_vae.analysis.aids import PredictionAids
+from multiomics_vae.analysis.direction import Direction
+from multiomics_vae.errors import InputError, MultiomicsWarning
 from small_models import make_cells, make_model, register, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::UserWarning:anndata")
@@ -39,27 +42,6 @@ def deep_and_shallow(n_cells: int = 200, seed: int = 0) -> mudata.MuData:
 def model() -> MultiVAE:
     cells = make_cells(lacking={"atac": range(6), "rna": range(6, 12)})
     return train(make_model(register(cells, batch_key="batch")), 3, learning_rate=1e-2)
-
-
-def test_regression_is_ridge_with_its_degrees_of_freedom() -> None:
-    rng = np.random.default_rng(0)
-    n, p = 4_000, 3
-    x = rng.normal(2.0, [1.0, 5.0, 0.1], size=(n, p))
-    truth = np.array([0.5, -0.1, 3.0])
-    y = 1.0 + x @ truth + 0.3 * rng.normal(size=n)
-    found = DepthModel.fit(x, y)
-    np.testing.assert_allclose(found.slope / found.scale, truth, atol=0.15)
-    assert found.sd == pytest.approx(0.3, rel=0.05)
-    # E[exp(y)] of a log-normal, which its median is not.
-    fresh = 1.0 + x @ truth + 0.3 * rng.normal(size=(50, n))
-    np.testing.assert_allclose((np.exp(fresh).mean(0) / found.expected(x)).mean(), 1.0, rtol=0.02)
-
-
-def test_an_input_that_never_varied_has_no_say() -> None:
-    x = np.column_stack([np.linspace(0, 1, 20), np.zeros(20)])
-    found = DepthModel.fit(x, 2 * x[:, 0])
-    assert found.slope[1] == 0.0
-    np.testing.assert_array_equal(found.expected([[0.5, 0.0]]), found.expected([[0.5, 9.0]]))
 
 
 def test_depth_follows_the_depth_of_what_is_given() -> None:
@@ -105,10 +87,44 @@ def test_a_cell_does_not_depend_on_those_beside_it(model: MultiVAE) -> None:
     np.testing.assert_allclose(few["atac:f4"], everything["atac:f4"], rtol=1e-5)
 
 
-def test_a_direction_that_no_cell_shows_is_refused() -> None:
+@pytest.mark.parametrize("batch", [None, "b1", ["b0", "b1"]])
+@pytest.mark.parametrize(("target", "given"), [("rna", "atac"), ("atac", "rna")])
+def test_values_at_the_predicted_depth_are_the_mean_of_impute(
+    model: MultiVAE, target: str, given: str, batch: str | list[str] | None
+) -> None:
+    cells = make_cells(seed=3)
+    asked = {"given": [given], "n_samples": 20, "transform_batch": batch}
+    values = model.get_normalized(target, cells, library_size="predicted", **asked)
+    found = model.impute(target, cells, quantiles=(), **asked).X
+    # A mixture of two batches gives each draw to one of them, an average takes all draws of both.
+    np.testing.assert_allclose(values, found, rtol=0.3 if isinstance(batch, list) else 1e-4)
+
+
+def test_the_depth_of_a_direction_is_learned_once_and_kept(model: MultiVAE) -> None:
+    twin = copy.deepcopy(model)
+    twin._aids = PredictionAids()
+    twin.get_normalized("atac", given=["rna", "atac"], library_size="predicted")
+    [direction] = twin._aids.depths
+    assert direction == Direction(1, (0,))
+    kept = twin._aids.depths[direction]
+    twin.get_normalized_accessibility(library_size="predicted")
+    twin.impute("atac", make_cells(seed=3), n_samples=2)
+    twin.predict_values("atac", make_cells(seed=3), held_out=list(range(12, 20)))
+    assert list(twin._aids.depths) == [direction]
+    assert twin._aids.depths[direction] is kept
+
+
+def test_no_depth_is_learned_where_every_cell_shows_its_own(model: MultiVAE) -> None:
+    twin = copy.deepcopy(model)
+    twin._aids = PredictionAids()
+    twin.get_normalized("rna", make_cells(seed=3), library_size="predicted")
+    assert not twin._aids.depths
+
+
+def test_a_direction_that_no_cell_shows_is_warned_of() -> None:
     cells = make_cells(lacking={"atac": range(20), "rna": range(20, 40)})
     model = train(make_model(register(cells)), 2)
-    with pytest.raises(InputError, match=r"0 training cells have 'atac' together with \['rna'\]"):
+    with pytest.warns(MultiomicsWarning, match=r"training cells have 'atac' together with any of \['rna'\]"):
         model.get_normalized("atac", indices=[0], library_size="predicted")
 
 
