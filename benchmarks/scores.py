@@ -191,3 +191,15 @@ def spearman_per_column(truth: ArrayLike | sp.spmatrix, score: ArrayLike, min_ce
     b -= b.mean(0)
     r = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0) + 1e-12)
     return ColumnScore(float(np.nanmean(r)), len(columns))
+
+
+def pearson_per_column(truth: ArrayLike | sp.spmatrix, score: ArrayLike) -> ColumnScore:
+    """Mean Pearson correlation over features that differ between cells; constant scores count as 0."""
+    truth = truth.toarray() if sp.issparse(truth) else np.asarray(truth)
+    columns = np.where(truth.std(0) > 0)[0]
+    a = truth[:, columns].astype(np.float64)
+    b = np.asarray(score)[:, columns].astype(np.float64)
+    a -= a.mean(0)
+    b -= b.mean(0)
+    r = (a * b).sum(0) / np.sqrt((a**2).sum(0) * (b**2).sum(0) + 1e-12)
+    return ColumnScore(float(np.mean(r)), len(columns))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from multiomics_vae import MultiVAE
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.errors import InputError, MultiomicsWarning, NotFittedError
 from multiomics_vae.likelihoods import LIKELIHOODS
 from small_models import fingerprint, make_cells, make_model, register, train
@@ -67,7 +68,8 @@ def test_an_imputed_modality_is_an_anndata_with_its_uncertainty(
     assert note["modality"] == "atac"
     assert list(note["given"]) == ["rna"]
     assert not note["calibrated"]
-    assert note["depth"].startswith("drawn given z, log-normal")
+    assert note["depth"].startswith("drawn, log-normal with standard deviation")
+    assert note["depth"].endswith("learned from cells with all that is given")
     # the columns of everything that can be asked for
     whole = model.impute("atac", indices=rows, given=["rna"], **FEW)
     np.testing.assert_allclose(whole[:, wanted].X, found.X, rtol=1e-4)
@@ -277,6 +279,44 @@ def test_peaks_can_be_imputed_from_a_loaded_model_of_other_cells(
     found = loaded.impute("atac", **FEW)
     expected = model.impute("atac", indices=list(alone.obs_names), given=["rna"], **FEW)
     assert answers_equal(found, expected)
+
+
+def test_the_depth_of_what_is_given_moves_every_cell_by_its_slope(
+    model: MultiVAE, cells: mudata.MuData
+) -> None:
+    """Ten times the reads at the same shares leave z as it is; the odds of all peaks move together."""
+    both = named(12, 80)
+    plain = mudata.MuData({"rna": cells["rna"][both].copy()})
+    plain.obs["batch"] = cells.obs.loc[both, "batch"]
+    deeper = plain.copy()
+    deeper["rna"].X = deeper["rna"].X * 10
+    odds = [
+        np.log(found.X / (1.0 - found.X))
+        for found in (model.impute("atac", each, given=["rna"], n_samples=1) for each in (plain, deeper))
+    ]
+    rna, atac = (list(cells.mod).index(name) for name in ("rna", "atac"))
+    depth = model._aids.depths[Direction(atac, (rna,))]
+    moved = float(model.module.likelihoods[atac].gamma.detach() * depth.slope[-1]) * np.log(10.0)
+    assert abs(moved) > 1e-3
+    np.testing.assert_allclose(odds[1] - odds[0], moved, atol=1e-4 + 1e-3 * abs(moved))
+
+
+def test_a_mosaic_without_a_paired_cell_says_that_depth_is_unknown(tmp_path: Path) -> None:
+    """Also after it was saved, when the cells that it was learned from are gone; saving itself is silent."""
+    apart = {"atac": range(20), "rna": range(20, 40)}
+    cells = register(make_cells(n_cells=40, lacking=apart))
+    alone = train(make_model(cells), 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MultiomicsWarning)
+        alone.save(tmp_path / "model")
+    loaded = MultiVAE.load(tmp_path / "model", mudata.MuData({"rna": cells["rna"].copy()}))
+    for each in (alone, loaded):
+        with pytest.warns(
+            MultiomicsWarning, match=r"'atac' together with any of \['rna'\].*get_normalized\('atac'"
+        ):
+            found = each.impute("atac", indices=named(0, 20), **FEW)
+        assert np.isfinite(found.X).all()
+        assert "too few have anything of what is given" in found.uns["multivae_prediction"]["depth"]
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_row_56_a_model_of_the_second_format_learns_its_depth_when_it_is_asked(
 ) -> None:
     new = load_checkpoint(saved)
     tensors = {name: tensor for name, tensor in new.tensors.items() if not name.startswith("aids/")}
-    assert set(new.tensors) - set(tensors) == {"aids/depth/0", "aids/depth/1"}
+    assert set(new.tensors) - set(tensors) == {"aids/depth/0/1", "aids/depth/1/0"}
     with monkeypatch.context() as patch:
         patch.setattr(manifest, "FORMAT_VERSION", 2)
         save_checkpoint(tmp_path / "old", replace(new, tensors=tensors))
@@ -140,9 +140,9 @@ def test_row_56_a_model_of_the_second_format_learns_its_depth_when_it_is_asked(
 
 def test_row_55_aids_that_do_not_fit(saved: Path, tmp_path: Path) -> None:
     new = load_checkpoint(saved)
-    wrong = replace(new, tensors={**new.tensors, "aids/depth/0": torch.zeros(99)})
+    wrong = replace(new, tensors={**new.tensors, "aids/depth/0/1": torch.zeros(99)})
     save_checkpoint(tmp_path / "wrong", wrong)
-    with pytest.raises(CheckpointError, match="'depth/0' has shape"):
+    with pytest.raises(CheckpointError, match="'depth/0/1' has shape"):
         MultiVAE.load(tmp_path / "wrong", make_cells())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.aids import PredictionAids
-from multiomics_vae.analysis.calibration import Calibration, Direction, LevelMap
+from multiomics_vae.analysis.calibration import Calibration, LevelMap
 from multiomics_vae.analysis.coverage import (
     MOST_CELLS,
     MOST_FEATURES,
@@ -21,7 +21,8 @@ from multiomics_vae.analysis.coverage import (
     pooled_scores,
     some_of,
 )
-from multiomics_vae.analysis.depth import DepthModel, fit_depth
+from multiomics_vae.analysis.depth import FEWEST_CELLS as FEWEST_DEPTHS
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.imputed import Prediction, check_quantiles
 from multiomics_vae.analysis.questions import (
     calibration_cells,
@@ -59,10 +60,6 @@ class Choices:
 class CalibratedModel(DenoisingModel):
     """A model that knows how often its intervals hold what they should."""
 
-    train_indices: np.ndarray
-    validation_indices: np.ndarray
-    _aids: PredictionAids
-
     def calibrate(
         self,
         mdata: MuData | None = None,
@@ -99,7 +96,9 @@ class CalibratedModel(DenoisingModel):
         maps: dict[Direction, LevelMap] = {}
         for direction in directions(len(data.schema.modalities)):
             usable = cells_for(data, cells, direction)
-            scores = self._held_out(data, usable, direction, n_samples, seed, batch_size)
+            scores = np.empty(0)
+            if len(usable):
+                scores = self._held_out(data, usable, direction, n_samples, seed, batch_size)
             if len(usable) < FEWEST_CELLS:
                 name = data.schema.modality_names[direction.modality]
                 warn(
@@ -220,24 +219,10 @@ class CalibratedModel(DenoisingModel):
             seed,
         )
 
-    def _depth_for(self, direction: Direction) -> DepthModel | None:
-        """None where each cell's own depth is read."""
-        return None if direction.given is None else self._depth(direction.modality)
-
-    def _depth(self, modality: int) -> DepthModel:
-        """Depth of a modality given z, learned from the model's own training cells when first needed."""
-        if not self.module.likelihoods[modality].reads_depth:
-            return DepthModel.none(self.module)
-        if modality not in self._aids.depths:
-            cells = self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)
-            found = fit_depth(self.module, self._data, cells, ANSWER_BATCH_SIZE, modality, self.config.seed)
-            self._aids = self._aids.with_depth(modality, found)
-        return self._aids.depths[modality]
-
     def _all_aids(self) -> PredictionAids:
-        """What is to be saved: with a depth for each modality that has one and that the cells show."""
-        for position, likelihood in enumerate(self.module.likelihoods):
-            shown = int((self._data.modalities[position].row_of_cell >= 0).sum())
-            if likelihood.reads_depth and shown > 1:
-                self._depth(position)
+        """What is to be saved: with the depths of all that is calibrated, as far as the cells show them."""
+        present = self._data.present[self._reference_cells]
+        for direction in directions(present.shape[1]):
+            if direction.given is not None and present[:, direction.modality].sum() >= FEWEST_DEPTHS:
+                self._learned_depth(direction)
         return self._aids

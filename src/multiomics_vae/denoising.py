@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.cautions import required_modalities, warn_of_unseen_batches
-from multiomics_vae.analysis.normalized import check_library_size, normalized_values
+from multiomics_vae.analysis.depth import DepthModel, fit_depth, warn_if_unlearned
+from multiomics_vae.analysis.direction import Direction
+from multiomics_vae.analysis.normalized import PREDICTED, check_library_size, normalized_values
 from multiomics_vae.answers import ANSWER_BATCH_SIZE, AnsweringModel
+from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.selection import (
     CellSelection,
     only_modality,
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 class DenoisingModel(AnsweringModel):
     """A model that says what its decoders expect of a cell; one row a cell, in order."""
 
+    train_indices: np.ndarray
+    validation_indices: np.ndarray
+    _aids: PredictionAids
+
     def get_normalized(
         self,
         modality: str,
@@ -35,7 +43,7 @@ class DenoisingModel(AnsweringModel):
         features: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -59,7 +67,9 @@ class DenoisingModel(AnsweringModel):
         transform_batch
             Decode every cell as if it came from this batch (averaged, for several); None for its own.
         library_size
-            Multiplies shares of a library.
+            Multiplies shares of a library. ``"predicted"`` gives what would be measured: the likelihood's
+            mean, background included, at the cell's own depth where the modality itself is given and
+            measured, else at the one that the other given modalities and their depths let one expect.
         n_samples
             Draws of z to average over; None decodes the posterior mean.
 
@@ -91,8 +101,9 @@ class DenoisingModel(AnsweringModel):
             chosen,
             select_batches(data.schema, transform_batch),
             n_samples,
-            library_size,
+            None if isinstance(library_size, str) else library_size,
             evidence,
+            self._expected_depth(library_size, data, cells, position, evidence),
         )
         return pd.DataFrame(values, index=data.cell_names[cells], columns=np.asarray(schema.features)[chosen])
 
@@ -105,7 +116,7 @@ class DenoisingModel(AnsweringModel):
         gene_list: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -132,6 +143,7 @@ class DenoisingModel(AnsweringModel):
         region_list: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
@@ -144,6 +156,50 @@ class DenoisingModel(AnsweringModel):
             features=region_list,
             given=given,
             transform_batch=transform_batch,
+            library_size=library_size,
             n_samples=n_samples,
             batch_size=batch_size,
         )
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _expected_depth(
+        self,
+        library_size: float | str,
+        data: MultimodalData,
+        cells: np.ndarray,
+        modality: int,
+        given: tuple[int, ...] | None,
+    ) -> DepthModel | None:
+        """What tells the depth of cells that do not show their own; None where depth is taken out."""
+        if library_size != PREDICTED:
+            return None
+        readable = range(len(data.schema.modalities)) if given is None else given
+        if modality in readable and data.present[cells, modality].all():
+            return DepthModel.none(self.module)
+        return self._depth(Direction(modality, tuple(m for m in readable if m != modality)))
+
+    def _depth_for(self, direction: Direction) -> DepthModel | None:
+        """Depth of the target from what is given; None where each cell's own is read."""
+        return None if direction.given is None else self._depth(direction)
+
+    def _depth(self, direction: Direction) -> DepthModel:
+        """`_learned_depth`, with a warning where nothing could be learned from what is given."""
+        found = self._learned_depth(direction)
+        warn_if_unlearned(found, self._data.schema, direction.modality)
+        return found
+
+    def _learned_depth(self, direction: Direction) -> DepthModel:
+        """Learned from the model's own training cells when first needed."""
+        if not self.module.likelihoods[direction.modality].reads_depth:
+            return DepthModel.none(self.module)
+        if direction not in self._aids.depths:
+            cells = self._reference_cells
+            found = fit_depth(self.module, self._data, cells, ANSWER_BATCH_SIZE, direction, self.config.seed)
+            self._aids = self._aids.with_depth(direction, found)
+        return self._aids.depths[direction]
+
+    @property
+    def _reference_cells(self) -> np.ndarray:
+        """The training cells, which a loaded model takes its own cells to be."""
+        return self.train_indices if len(self.train_indices) else np.arange(self._data.n_cells)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.evaluation.consistency import consistency_table
 from multiomics_vae.analysis.evaluation.coverage import Imputer
 from multiomics_vae.analysis.evaluation.evaluate import REFERENCES, EvaluationOptions, evaluate
@@ -119,7 +120,8 @@ class EvaluatingModel(ExportingModel):
         options = EvaluationOptions(
             n_importance_samples, n_importance_cells, n_features_scored, reference, n_reference_cells
         )
-        depths = {m: self._depth(m) for pair in question.pairs() for m in pair}
+        shown = [Direction(*pair) for a, b in question.pairs() for pair in ((a, (b,)), (b, (a,)))]
+        depths = {direction: self._depth(direction) for direction in shown}
         return evaluate(question, Imputer(depths, self._aids.calibration), options, types)
 
     def consistency(

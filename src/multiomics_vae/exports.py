@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class ExportingModel(ImputingModel):
         features: Iterable[str] | None = None,
         given: Iterable[str] | None = None,
         transform_batch: str | Sequence[str] | None = None,
-        library_size: float = 1.0,
+        library_size: float | Literal["predicted"] = 1.0,
         n_samples: int | None = None,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> None:
@@ -65,8 +65,20 @@ class ExportingModel(ImputingModel):
         batches = select_batches(data.schema, transform_batch)
         evidence = required_modalities(data, cells, given)
         file = check_new_file(path)
+        depth = self._expected_depth(library_size, data, cells, position, evidence)
+        number = None if isinstance(library_size, str) else library_size
         blocks = normalized_blocks(
-            self.module, data, cells, batch_size, position, chosen, batches, n_samples, library_size, evidence
+            self.module,
+            data,
+            cells,
+            batch_size,
+            position,
+            chosen,
+            batches,
+            n_samples,
+            number,
+            evidence,
+            depth,
         )
         with closing(blocks):
             write_table(file, blocks, data.cell_names[cells], np.asarray(schema.features)[chosen])

@@ -17,9 +17,10 @@ from handmade_models import (
     set_linear_gaussian,
     table,
 )
-from multiomics_vae.analysis.calibration import Calibration, Direction, LevelMap
+from multiomics_vae.analysis.calibration import Calibration, LevelMap
 from multiomics_vae.analysis.coverage import cells_for, directions, interval_coverage, pooled_scores
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.measured import measured_values
 from multiomics_vae.analysis.predictive import predictive_blocks
 from multiomics_vae.data.dataset import MultimodalData
@@ -70,8 +71,13 @@ def made_by_the_model(likelihood: str, seed: int = 0) -> Truth:
         x = module.likelihoods[1].sample(outputs, cells, torch.Generator().manual_seed(seed)).numpy()
     second = table(x, coverage=coverage, depth=depth, sparse=sparse)
     data = replace(data, modalities=(data.modalities[0], second))
-    known = DepthModel(torch.tensor([3.0, 0.0, 0.0]), float(np.log(0.5)))
+    known = same_for_all(3.0, 0.5)
     return Truth(module.eval(), data, known)
+
+
+def same_for_all(mean_log: float, sd: float) -> DepthModel:
+    """A depth that z, of 2 dimensions, and the depth of the first modality say nothing of."""
+    return DepthModel((0,), mean_log, torch.zeros(3), torch.zeros(3), sd)
 
 
 def scores(truth: Truth, cells: np.ndarray | None = None, n_samples: int = 60) -> np.ndarray:
@@ -107,7 +113,7 @@ def library_coverage(truth: Truth, depth: DepthModel) -> float:
 
 def test_libraries_are_covered_by_a_drawn_depth_and_not_by_a_constant_one() -> None:
     truth = made_by_the_model("poisson")
-    constant = DepthModel(torch.tensor([3.0 + 0.5 * 0.5**2, 0.0, 0.0]), float(np.log(1e-6)))
+    constant = same_for_all(3.0 + 0.5 * 0.5**2, 1e-6)
     assert 0.86 <= library_coverage(truth, truth.depth) <= 0.94
     assert library_coverage(truth, constant) < 0.7
 

@@ -19,7 +19,7 @@ from handmade_models import (
 )
 from multiomics_vae.analysis import predictive
 from multiomics_vae.analysis.depth import DepthModel, fit_depth
-from multiomics_vae.analysis.inference import infer
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.predictive import PredictiveBlock, predicted_cells, predictive_blocks
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.errors import InputError
@@ -56,7 +56,8 @@ def draws(*arguments: object, **choices: object) -> np.ndarray:
 
 
 def some_depth(module: MultimodalModule, data: MultimodalData, modality: int) -> DepthModel:
-    return fit_depth(module, data, np.arange(data.n_cells), 64, modality)
+    direction = Direction(modality, others(modality))
+    return fit_depth(module, data, np.arange(data.n_cells), 64, direction)
 
 
 def others(modality: int) -> tuple[int, ...]:
@@ -202,6 +203,16 @@ def test_the_own_depth_of_a_cell_that_was_not_measured_is_refused() -> None:
         blocks(module_for(data), data, 0)
 
 
+def test_a_depth_that_was_learned_from_other_modalities_is_refused() -> None:
+    data = mixed_data(30, missing=0.0)
+    module = module_for(data)
+    depth = some_depth(module, data, 0)
+    with pytest.raises(
+        InputError, match=r"learned from the modalities \(1, 2\), and \(1,\) are given.*fit_depth"
+    ):
+        blocks(module, data, 0, depth=depth, given=(1,))
+
+
 def test_blocks_are_small_where_much_is_asked_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     data = mixed_data(30, missing=0.0)
     module = module_for(data)
@@ -215,7 +226,7 @@ def test_blocks_are_small_where_much_is_asked_of_a_cell(monkeypatch: pytest.Monk
 
 @MODALITIES
 def test_draws_have_the_mean_and_standard_deviation_that_are_stated(modality: int) -> None:
-    data = mixed_data(12, missing=0.0)
+    data = mixed_data(200, missing=0.0)  # enough to know a depth by
     module = module_for(data)
     depth = some_depth(module, data, modality)
     features = np.arange(WIDTHS[modality])
@@ -245,36 +256,3 @@ def test_the_module_and_torch_are_left_as_they_were() -> None:
     assert module.training
     assert torch.equal(state, torch.get_rng_state())
     assert not torch.is_inference_mode_enabled()
-
-
-# Depth
-
-
-def test_depth_follows_z_and_keeps_its_spread() -> None:
-    """log depth = 3 + 0.8 z₁ + 0.3 ε is found again from cells whose z is known."""
-    rng = np.random.default_rng(1)
-    n = 3_000
-    z = rng.normal(size=(n, 2))
-    loadings = np.linalg.qr(rng.normal(size=(5, 2)))[0] * 10.0
-    values = z @ loadings.T + 0.1 * rng.normal(size=(n, 5))
-    depth = np.exp(3.0 + 0.8 * z[:, 0] + 0.3 * rng.normal(size=n))
-    data = data_of([table(values, depth=depth)], ["gaussian"])
-    module = linear_module(data, 2)
-    set_linear_gaussian(module, 0, loadings, np.zeros(5), 0.01)
-    weight = (loadings / np.square(loadings).sum(0)).T
-    set_linear_expert(module, 0, weight, np.zeros(2), np.full(2, 1e4))
-    found = fit_depth(module, data, np.arange(n), 512, 0)
-    np.testing.assert_allclose(found.weights.numpy(), [3.0, 0.8, 0.0], atol=0.03)
-    assert found.sd == pytest.approx(0.3, abs=0.02)
-    (first, *_) = infer(module, data, np.arange(n), 512)
-    mean_log = found.mean_log(module, first.sample(1)[0], first.minibatch.covariates)
-    np.testing.assert_allclose(
-        found.expected(mean_log).numpy(), np.exp(mean_log.numpy() + 0.5 * found.sd**2), rtol=1e-5
-    )
-
-
-def test_depth_of_a_modality_that_nobody_has_is_refused() -> None:
-    data = mixed_data(30)
-    module = module_for(data)
-    with pytest.raises(InputError, match=r"depth of 'm0' must be learned.*MultiVAE\.load\(path, mdata\)"):
-        fit_depth(module, without(data, 0), EVERYONE, 30, 0)

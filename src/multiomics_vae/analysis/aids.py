@@ -1,4 +1,4 @@
-"""What a model keeps beside its weights in order to predict: depths of modalities, calibrated levels."""
+"""What a model keeps beside its weights in order to predict: depths of targets, calibrated levels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.analysis.calibration import LEVELS, Calibration
-from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.depth import DepthModel, LearnedFrom
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.errors import CheckpointError
 from multiomics_vae.module import MultimodalModule
 
 DEPTH, CALIBRATION = "depth/", "calibration/"
-NAME = re.compile(r"depth/\d{1,4}|calibration/\d{1,4}/(denoise|\d{1,4}(\+\d{1,4})*)")
+GIVEN = r"\d{1,4}(\+\d{1,4})*"
+NAME = re.compile(rf"depth/\d{{1,4}}/{GIVEN}|calibration/\d{{1,4}}/(denoise|{GIVEN})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,21 +27,21 @@ class PredictionAids:
     Parameters
     ----------
     depths
-        Position of a modality -> its depth given z.
+        Of each target, given what it is predicted from.
     calibration
         Level maps.
     """
 
-    depths: Mapping[int, DepthModel] = field(default_factory=dict)
+    depths: Mapping[Direction, DepthModel] = field(default_factory=dict)
     calibration: Calibration = field(default_factory=Calibration)
 
-    def with_depth(self, modality: int, depth: DepthModel) -> PredictionAids:
+    def with_depth(self, direction: Direction, depth: DepthModel) -> PredictionAids:
         """The same with one more depth."""
-        return replace(self, depths={**self.depths, modality: depth})
+        return replace(self, depths={**self.depths, direction: depth})
 
     def to_tensors(self) -> dict[str, Tensor]:
         """All of it by name, for a checkpoint."""
-        depths = {f"{DEPTH}{m}": depth.to_tensor() for m, depth in sorted(self.depths.items())}
+        depths = {f"{DEPTH}{each.name}": depth.to_tensor() for each, depth in self.depths.items()}
         maps = self.calibration.to_tensors()
         return {**depths, **{f"{CALIBRATION}{name}": each for name, each in maps.items()}}
 
@@ -52,23 +54,35 @@ def aids_from_tensors(tensors: Mapping[str, Tensor], module: MultimodalModule) -
     CheckpointError
         For a name, size, type or order that cannot be.
     """
-    width = 2 + module.n_latent + module.covariates.n_outputs
+    depths = {}
     for name, tensor in tensors.items():
-        is_depth = name.startswith(DEPTH)
-        wanted = ((width,), torch.float32) if is_depth else ((len(LEVELS),), torch.float64)
         positions = [int(digits) for digits in re.findall(r"\d+", name)] if NAME.fullmatch(name) else []
         if not positions or max(positions) >= module.n_modalities:
             raise CheckpointError(f"The saved weights hold {name!r}, which this model has no use for.")
-        if (tuple(tensor.shape), tensor.dtype) != wanted:
-            raise CheckpointError(
-                f"The saved {name!r} has shape {tuple(tensor.shape)} and dtype {tensor.dtype}, not "
-                f"{wanted[0]} and {wanted[1]}. Save the model again."
-            )
-        if not is_depth and bool((tensor.diff() < 0).any()):
+        if name.startswith(DEPTH):
+            depths[Direction.from_name(name.removeprefix(DEPTH))] = _depth(name, tensor, module)
+            continue
+        _check_form(name, tensor, len(LEVELS), torch.float64)
+        if bool((tensor.diff() < 0).any()):
             raise CheckpointError(f"The saved {name!r} does not rise, as levels must. Calibrate again.")
-    return PredictionAids(
-        {int(n.removeprefix(DEPTH)): DepthModel.from_tensor(t) for n, t in tensors.items() if n[:6] == DEPTH},
-        Calibration.from_tensors(
-            {n.removeprefix(CALIBRATION): t for n, t in tensors.items() if n.startswith(CALIBRATION)}
-        ),
-    )
+    maps = {n.removeprefix(CALIBRATION): t for n, t in tensors.items() if n.startswith(CALIBRATION)}
+    return PredictionAids(depths, Calibration.from_tensors(maps))
+
+
+def _depth(name: str, tensor: Tensor, module: MultimodalModule) -> DepthModel:
+    direction = Direction.from_name(name.removeprefix(DEPTH))
+    given = direction.given or ()
+    if list(given) != sorted(set(given) - {direction.modality}):
+        raise CheckpointError(f"The saved weights hold {name!r}, which this model has no use for.")
+    _check_form(name, tensor, DepthModel.n_numbers(module, len(given)), torch.float32)
+    if not bool(tensor.isfinite().all()) or tensor[0].item() not in list(LearnedFrom) or tensor[2] <= 0:
+        raise CheckpointError(f"The saved {name!r} holds numbers that no depth has. Save the model again.")
+    return DepthModel.from_tensor(tensor, given)
+
+
+def _check_form(name: str, tensor: Tensor, length: int, dtype: torch.dtype) -> None:
+    if (tuple(tensor.shape), tensor.dtype) != ((length,), dtype):
+        raise CheckpointError(
+            f"The saved {name!r} has shape {tuple(tensor.shape)} and dtype {tensor.dtype}, not "
+            f"{(length,)} and {dtype}. Save the model again."
+        )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from multiomics_vae.analysis.decoding import stream_of
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.levels import levels_of
 from multiomics_vae.analysis.measured import measured_values
 from multiomics_vae.analysis.predictive import predicted_cells
@@ -28,23 +29,6 @@ from multiomics_vae.module import MultimodalModule
 # Half a per cent apart: finer than the levels of any interval in use.
 LEVELS = np.arange(1, 200) / 200
 SCORES = ndtri(LEVELS)
-
-
-@dataclass(frozen=True)
-class Direction:
-    """What is predicted from what.
-
-    Parameters
-    ----------
-    modality
-        Position of the target.
-    given
-        Positions of the modalities conditioned on; None for denoising: all, the target included, at the
-        target's own depth.
-    """
-
-    modality: int
-    given: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +70,12 @@ class Calibration:
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Every map under a name such as ``0/1+2`` (0 from 1 and 2) or ``0/denoise``, float64 ``(L,)``."""
-        return {_name(direction): torch.from_numpy(each.scores) for direction, each in self.maps.items()}
+        return {direction.name: torch.from_numpy(each.scores) for direction, each in self.maps.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Calibration:
         """The inverse of `to_tensors`."""
-        return cls({_direction(name): LevelMap(tensor.numpy()) for name, tensor in tensors.items()})
+        return cls({Direction.from_name(name): LevelMap(tensor.numpy()) for name, tensor in tensors.items()})
 
 
 def held_out_scores(
@@ -120,7 +104,7 @@ def held_out_scores(
     n_samples
         Draws a cell.
     depth
-        Of the target; None for its own, as in denoising.
+        Of the target in this direction; None for its own, as in denoising.
     seed
         Of the cells' noise.
 
@@ -156,13 +140,3 @@ def held_out_scores(
 def central_coverage(scores: np.ndarray, level: float) -> float:
     """Share of values in the central interval of a nominal level, from their normal scores."""
     return float((np.abs(ndtr(scores) - 0.5) <= 0.5 * level).mean())
-
-
-def _name(direction: Direction) -> str:
-    given = "denoise" if direction.given is None else "+".join(map(str, direction.given))
-    return f"{direction.modality}/{given}"
-
-
-def _direction(name: str) -> Direction:
-    modality, _, given = name.partition("/")
-    return Direction(int(modality), None if given == "denoise" else tuple(map(int, given.split("+"))))

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.calibration import (
-    Direction,
     LevelMap,
     central_coverage,
     held_out_scores,
 )
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.module import MultimodalModule
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.depth import DepthModel, log_depths
 from multiomics_vae.analysis.inference import Inferred
 from multiomics_vae.analysis.noise import CellNoise
 from multiomics_vae.analysis.predicted_cells import PredictedCells
@@ -72,7 +72,7 @@ def decode_cells(
     elif not likelihood.reads_depth:
         expected = drawn = CellContext(flat.new_ones(len(flat)), covariates.batch, coverage)
     else:
-        mean_log = depth.mean_log(module, flat, covariates)  # (S · B,)
+        mean_log = _mean_log(module, inferred, rows.to(device), covariates, depth, n_samples)  # (S · B,)
         standard = noise.normal(n_samples, 1, first).flatten().to(flat)  # (S · B,)
         expected = CellContext(depth.expected(mean_log), covariates.batch, coverage)
         drawn = CellContext(depth.at(mean_log, standard), covariates.batch, coverage)
@@ -91,6 +91,20 @@ def decode_cells(
         features=features,
         n_samples=n_samples,
     )
+
+
+def _mean_log(
+    module: MultimodalModule,
+    inferred: Inferred,
+    rows: Tensor,
+    covariates: Covariates,
+    depth: DepthModel,
+    n_samples: int,
+) -> Tensor:
+    """E[log depth] of some cells of a minibatch, as they are decoded, once for every sample: ``(S · B,)``."""
+    middle = inferred.fused.posterior.mean[rows].repeat(n_samples, 1)  # (S · B, K)
+    depths = log_depths(inferred.minibatch, depth.given)[rows].repeat(n_samples, 1)  # (S · B, |A|)
+    return depth.mean_log(module, middle, covariates, depths)
 
 
 def stream_of(modality: int) -> int:
@@ -114,7 +128,7 @@ def _own_depth(part: ModalityData, positions: np.ndarray, device: torch.device) 
     if (rows < 0).any():
         raise InputError(
             f"{int((rows < 0).sum())} of {len(rows)} cells were not measured in the modality, so their depth "
-            "is not known. Predict it: depth=fit_depth(module, data, cells, batch_size, modality)"
+            "is not known. Predict it: depth=fit_depth(module, data, cells, batch_size, direction)"
         )
     return torch.from_numpy(part.depth[rows]).to(device)
 

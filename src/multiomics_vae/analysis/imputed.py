@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from multiomics_vae.analysis.calibration import Direction, LevelMap
+from multiomics_vae.analysis.calibration import LevelMap
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.levels import levels_of
 from multiomics_vae.analysis.predictive import predicted_cells
 from multiomics_vae.data.dataset import MultimodalData
@@ -35,7 +36,7 @@ class Prediction:
     batches
         Batch codes to decode as; None for each cell's own.
     depth
-        Of the target; None for each cell's own, as in denoising.
+        Of the target in this direction; None for each cell's own, as in denoising.
     n_samples, seed
         Draws a cell, and the seed of its noise.
     quantiles

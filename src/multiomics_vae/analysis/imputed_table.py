@@ -100,7 +100,8 @@ def note_of(asked: Prediction) -> dict[str, Any]:
     if reads_depth:
         depth = "each cell's own"
         if asked.depth is not None:
-            depth = f"drawn given z, log-normal with standard deviation {asked.depth.sd:.3g}"
+            source = asked.depth.learned_from.description
+            depth = f"drawn, log-normal with standard deviation {asked.depth.sd:.3g}, {source}"
     given = range(len(schema.modalities)) if direction.given is None else direction.given
     batches: list[str] = []
     if asked.batches is not None and schema.batch is not None:

@@ -21,6 +21,7 @@ from multiomics_vae.analysis.inference import infer
 from multiomics_vae.analysis.memory import memory_for
 from multiomics_vae.analysis.predicted_cells import PredictedCells
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
+from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
 ENTRIES_AT_ONCE = 1 << 22
@@ -74,8 +75,8 @@ def predictive_blocks(
     n_samples
         S.
     depth
-        Predicts a depth that was not measured, drawn anew for every sample; None reads each cell's own,
-        and then every cell must have the modality.
+        Predicts a depth that was not measured from what is given, drawn anew for every sample; None reads
+        each cell's own, and then every cell must have the modality.
     given
         Positions of the modalities to condition on, others are not read; None for all that a cell has.
     seed
@@ -87,6 +88,8 @@ def predictive_blocks(
 
     Raises
     ------
+    InputError
+        If a depth is predicted from other modalities than are given.
     DeviceError
         If memory runs out.
     """
@@ -118,6 +121,11 @@ def predicted_cells(
     own depth, draws are of the methylated fraction.
     """
     visible = showing_only(data, given)
+    if depth is not None and module.likelihoods[modality].reads_depth and depth.given != given:
+        raise InputError(
+            f"The depth was learned from the modalities {depth.given}, and {given} are given. Learn it for "
+            f"these: depth=fit_depth(module, data, cells, batch_size, Direction({modality}, {given}))"
+        )
     if depth is None:
         trials = data.modalities[modality]
     width = len(features)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from multiomics_vae.analysis.calibration import Direction, LevelMap
+from multiomics_vae.analysis.calibration import LevelMap
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.data.selection import select_modalities

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from known_models import known
 from scipy.special import ndtri
 
 from handmade_models import mixed_data, module_for
-from multiomics_vae.analysis.calibration import Calibration, Direction, LevelMap
+from multiomics_vae.analysis.calibration import Calibration, LevelMap
 from multiomics_vae.analysis.depth import DepthModel, fit_depth
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.evaluation import coverage
 from multiomics_vae.analysis.evaluation.coverage import (
     Imputer,
@@ -27,16 +29,15 @@ NO_MAPS = Calibration()
 
 
 def imputer_of(question: Question) -> Imputer:
-    return Imputer(
-        {m: depth_of(question, m) for m in range(question.module.n_modalities)},
-        NO_MAPS,
-    )
+    pairs = permutations(range(question.module.n_modalities), 2)
+    asked = [Direction(target, (given,)) for target, given in pairs]
+    return Imputer({direction: depth_of(question, direction) for direction in asked}, NO_MAPS)
 
 
-def depth_of(question: Question, modality: int) -> DepthModel:
-    if not question.module.likelihoods[modality].reads_depth:
+def depth_of(question: Question, direction: Direction) -> DepthModel:
+    if not question.module.likelihoods[direction.modality].reads_depth:
         return DepthModel.none(question.module)
-    return fit_depth(question.module, question.data, question.cells, 32, modality)
+    return fit_depth(question.module, question.data, question.cells, 32, direction)
 
 
 def test_an_exact_model_covers_as_it_says() -> None:
@@ -61,11 +62,11 @@ def test_unmeasured_values_have_no_level() -> None:
     data = mixed_data(80)
     question = Question(module_for(data), data, np.arange(80), 16, 5, 0).having(0, 2)
     direction, features = Direction(2, (0,)), np.arange(5)
-    levels = imputation_scores(question, direction, features, depth_of(question, 2))
+    levels = imputation_scores(question, direction, features, depth_of(question, direction))
     observed = data.modalities[2].loaded(question.cells).observed
     np.testing.assert_array_equal(np.isfinite(levels), observed)
     whole = replace(question, batch_size=100)
-    again = imputation_scores(whole, direction, features, depth_of(question, 2))
+    again = imputation_scores(whole, direction, features, depth_of(question, direction))
     np.testing.assert_allclose(again, levels, atol=1e-4)
     found = imputation_coverage(question, imputer_of(question))
     assert set(zip(found["modality"], found["given"], strict=True)) >= {("m0", "m1"), ("m1", "m2")}
@@ -98,7 +99,7 @@ def test_recalibrated_intervals_are_measured_beside_the_model_s() -> None:
     features = np.arange(4)
     maps = {
         direction: LevelMap.from_held_out(
-            imputation_scores(learned, direction, features, plain.depths[direction.modality]).ravel()
+            imputation_scores(learned, direction, features, plain.depths[direction]).ravel()
         )
         for direction in (Direction(0, (1,)), Direction(1, (0,)))
     }

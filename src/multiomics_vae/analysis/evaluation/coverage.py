@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from multiomics_vae.analysis.calibration import Calibration, Direction, held_out_scores
+from multiomics_vae.analysis.calibration import Calibration, held_out_scores
 from multiomics_vae.analysis.coverage import NOMINAL
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.evaluation.question import Question, mean_and_error
 from multiomics_vae.analysis.evaluation.values import SCORED, eligible_features, in_memory, n_nonzero
 
@@ -27,12 +28,12 @@ class Imputer:
     Parameters
     ----------
     depths
-        Of every modality by its position.
+        Of every modality from every other one that some of the cells have with it.
     calibration
         The model's level maps, empty before ``model.calibrate()``.
     """
 
-    depths: Mapping[int, DepthModel]
+    depths: Mapping[Direction, DepthModel]
     calibration: Calibration
 
 
@@ -66,7 +67,7 @@ def imputation_coverage(question: Question, imputer: Imputer) -> pd.DataFrame:
         features, direction = often_seen(both, target), Direction(target, (source,))
         if not len(features):
             continue
-        scores = imputation_scores(both, direction, features, imputer.depths[target])  # (N, G)
+        scores = imputation_scores(both, direction, features, imputer.depths[direction])  # (N, G)
         level_map = imputer.calibration.maps.get(direction)
         mapped = None if level_map is None else level_map.stated_score(scores)
         for level in NOMINAL:
