@@ -22,4 +22,6 @@ def write_between_markers(name: str, text: str, path: Path = RESULTS) -> None:
 
 def command_line() -> str:
     """The command that is running, as a person would type it in the repository's root."""
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    root = f"{Path(__file__).resolve().parents[1]}/"
+    arguments = (argument.removeprefix(root) for argument in sys.argv[1:])
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments])

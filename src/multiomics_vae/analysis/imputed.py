@@ -13,6 +13,7 @@ from multiomics_vae.analysis.calibration import LevelMap
 from multiomics_vae.analysis.depth import DepthModel
 from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.levels import levels_of
+from multiomics_vae.analysis.predicted_cells import PredictedCells
 from multiomics_vae.analysis.predictive import predicted_cells
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.errors import InputError
@@ -106,20 +107,7 @@ def imputed_blocks(asked: Prediction) -> Generator[ImputedBlock]:
     scores = [float(ndtri(level)) for level in asked.quantiles]
     if asked.level_map is not None:
         scores = [asked.level_map.model_score(score) for score in scores]
-    blocks = predicted_cells(
-        asked.module,
-        asked.data,
-        asked.cells,
-        asked.batch_size,
-        asked.direction.modality,
-        asked.features,
-        asked.batches,
-        asked.n_samples,
-        asked.depth,
-        asked.direction.given,
-        asked.seed,
-    )
-    with closing(blocks):
+    with closing(_cells_of(asked)) as blocks:
         for block in blocks:
             layers = [1.0 - block.sd if asked.is_of_codes else block.sd]
             if scores and not asked.is_of_codes:
@@ -130,22 +118,9 @@ def imputed_blocks(asked: Prediction) -> Generator[ImputedBlock]:
 
 def draws_of(asked: Prediction) -> np.ndarray:
     """Draws of the posterior predictive, ``(S, N, G)``, float32."""
-    blocks = predicted_cells(
-        asked.module,
-        asked.data,
-        asked.cells,
-        asked.batch_size,
-        asked.direction.modality,
-        asked.features,
-        asked.batches,
-        asked.n_samples,
-        asked.depth,
-        asked.direction.given,
-        asked.seed,
-    )
     result = np.empty((asked.n_samples, len(asked.cells), len(asked.features)), dtype=np.float32)
     start = 0
-    with closing(blocks):
+    with closing(_cells_of(asked)) as blocks:
         for block in blocks:
             result[:, start : start + len(block.cells)] = block.draws()
             start += len(block.cells)
@@ -192,3 +167,19 @@ def check_quantiles(quantiles: object) -> tuple[float, ...]:
     if len(set(names)) < len(names):
         raise InputError(f"quantiles name a level twice (layers {names}): {mend}")
     return tuple(float(level) for level in found)
+
+
+def _cells_of(asked: Prediction) -> Generator[PredictedCells]:
+    return predicted_cells(
+        asked.module,
+        asked.data,
+        asked.cells,
+        asked.batch_size,
+        asked.direction.modality,
+        asked.features,
+        asked.batches,
+        asked.n_samples,
+        asked.depth,
+        asked.direction.given,
+        asked.seed,
+    )
