@@ -98,7 +98,9 @@ def _bounds(ax: Axes, table: pd.DataFrame) -> None:
         ax.plot(rows["n_draws"], rows["mean"] - rows["mean"].iloc[0], marker="o", label=label)
     ax.set_xscale("log")
     ax.set(title="Importance-weighted bounds above S = 1", xlabel="draws S", ylabel="nats a cell")
-    ax.legend(frameon=False, fontsize="small")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, high + 0.6 * (high - low))  # room for the legend above the curves, all of which rise
+    ax.legend(frameon=False, fontsize="small", loc="upper left")
 
 
 def _weights(ax: Axes, table: pd.DataFrame) -> None:
@@ -159,19 +161,21 @@ def _scores(ax: Axes, table: pd.DataFrame) -> None:
     is_chance = table["score"] == CHANCE
     shown, chance = table[~is_chance], table[is_chance].set_index(["modality", "given"])
     place = np.arange(len(shown))
+    # Without labels there is nothing within types.
+    bars = {column: shift for column, shift in BARS.items() if shown[column].notna().any()}
     names = []
     for at, row in zip(place, shown.to_dict("records"), strict=True):
         score, pair = row["score"], (row["modality"], row["given"])
         names.append(f"{pair[0]} from {pair[1]}\n{score.upper() if score.startswith('au') else score}")
-        for column, shift in BARS.items():
+        for column, shift in bars.items():
             level = chance[column].get(pair, np.nan) if score == "auprc" else float(score == "auroc") / 2
             ax.plot(2 * [level], [at + shift - 0.2, at + shift + 0.2], color="black", zorder=3)
-    for (column, shift), colour in zip(BARS.items(), colours(2), strict=True):
+    for (column, shift), colour in zip(bars.items(), colours(2), strict=False):
         ax.barh(place + shift, shown[column], 0.4, color=colour, label=column.replace("_", " "))
     ax.set_yticks(place, names)
     ax.invert_yaxis()
     ax.set(title="Imputation (black: chance)", xlabel="mean over features")
-    if len(shown):
+    if bars:
         ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
