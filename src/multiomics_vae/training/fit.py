@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
@@ -30,6 +31,7 @@ from multiomics_vae.training.prepared import with_encoder_inputs
 from multiomics_vae.training.progress import EpochProgress
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
+from multiomics_vae.training.threads import training_threads
 from multiomics_vae.training.touched_rows import TouchedRows
 from multiomics_vae.training.trainer import make_trainer
 
@@ -116,6 +118,7 @@ def fit(
         rows = _rows(module, config) if alone else None
         plan = _plan(module, data, run, history, process, keeper, rows)
         n_epochs = plan.schedule.n_epochs
+        threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
             check_processes(resumed, process)
             plan.restore(resumed)
@@ -125,7 +128,8 @@ def fit(
         # Lightning leaves modules in the mode they are in, and a trained model is in that of answers.
         module.train()
         try:
-            trainer.fit(plan, training, validation)
+            with threads:
+                trainer.fit(plan, training, validation)
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning turns Ctrl-C into a SystemExit after its own clean-up; any other exit is not ours.
             if not isinstance(stop.__context__ if isinstance(stop, SystemExit) else stop, KeyboardInterrupt):
