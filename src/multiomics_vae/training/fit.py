@@ -116,7 +116,7 @@ def fit(
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
         alone = device.type == "cpu" and process.n_processes == 1 and not callbacks
         rows = _rows(module, config) if alone else None
-        plan = _plan(module, data, run, history, process, keeper, rows)
+        plan = _plan(module, data, run, history, process, keeper, rows, walks=alone)
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
@@ -172,6 +172,7 @@ def _plan(
     process: Process,
     keeper: StateKeeper,
     rows: TouchedRows | None,
+    walks: bool,
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
     names = data.schema.modality_names
@@ -185,7 +186,9 @@ def _plan(
         watch=balance.watch if balance else None,
         penalties=penalties,
     )
-    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows)
+    return TrainingPlan(
+        module, objective, run.config, names, history, balance, process, keeper, rows, walks
+    )
 
 
 def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:

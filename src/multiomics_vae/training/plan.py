@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import lightning.pytorch as pl
@@ -23,6 +24,7 @@ from multiomics_vae.training.checkpoint import check_tensors
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.history import History
+from multiomics_vae.training.optimizer import AveragingAdamW
 from multiomics_vae.training.precision import TrainingProducts
 from multiomics_vae.training.processes import in_any
 from multiomics_vae.training.schedule import Schedule
@@ -38,6 +40,7 @@ from multiomics_vae.training.state import (
 from multiomics_vae.training.touched_rows import TouchedRows
 
 VALIDATION_SEED = 20_181_206
+BETAS = (0.9, 0.99)
 
 
 class Keeper(Protocol):
@@ -69,6 +72,8 @@ class TrainingPlan(pl.LightningModule):
         Is told where training stands after every step and pass; None where nobody wants to know.
     rows
         Optimises wide matrices by the rows that were drawn; None where all rows are.
+    walks
+        Whether optimiser and average go over wide matrices together; on a processor only.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class TrainingPlan(pl.LightningModule):
         process: Process = ALONE,
         keeper: Keeper | None = None,
         rows: TouchedRows | None = None,
+        walks: bool = False,
     ) -> None:
         super().__init__()
         self.module = module
@@ -92,7 +98,7 @@ class TrainingPlan(pl.LightningModule):
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
         self.process = process
         self.keeper = keeper
-        self.rows = rows or TouchedRows(())
+        self.rows, self.walks = rows or TouchedRows(()), walks
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -123,10 +129,14 @@ class TrainingPlan(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rows.before_step()
+        if isinstance(self.optimizers(use_pl_optimizer=False), AveragingAdamW):
+            return  # sums it up on its way
         found = [self.rows.gradient(parameter) for _, parameter in self._learned()]
         gradients = [gradient for gradient in found if gradient is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        self._check_norm(float(torch.nn.utils.get_total_norm(gradients)))
+
+    def _check_norm(self, norm: float) -> None:
+        if not math.isfinite(norm):
             raise TrainingDivergedError(
                 f"{self._diverged_gradient()} stopped being finite at step {self.n_steps}. "
                 f"{self._kept()} {self._mend()}"
@@ -134,6 +144,9 @@ class TrainingPlan(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: Minibatch, batch_idx: int) -> None:
         self.products.restore()
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, AveragingAdamW):
+            self._check_norm(optimizer.squared_norm + self.rows.squared_norm)
         self.average.update()
         # The next gradients are made before Lightning lets go of these.
         self.zero_grad(set_to_none=True)
@@ -294,7 +307,11 @@ class TrainingPlan(pl.LightningModule):
             {"params": matrices, "weight_decay": self.config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        optimizer: torch.optim.AdamW
+        if self.walks:
+            optimizer = AveragingAdamW(groups, self.config.learning_rate, BETAS)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=BETAS, fused=True)
         done = 0
         if self._resumed is not None:
             restore_optimizer(optimizer, self._resumed.under("optimizer"))

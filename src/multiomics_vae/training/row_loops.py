@@ -56,12 +56,36 @@ def catch_up(
 
 
 @compiled_loop
+def current_rows(
+    weight: Floats,
+    mean: Floats,
+    square: Floats,
+    rows: Numbers,
+    age: Numbers,
+    table: NDArray[np.float64],
+    epsilon: np.float32,
+    out: Floats,
+) -> None:
+    """Write to ``out``, ``(n, H)``, what the weights of some rows have become; nothing else is changed."""
+    for r in range(len(rows)):
+        row = rows[r]
+        drift, shrink = np.float32(table[DRIFT, age[row]]), np.float32(table[SHRINK, age[row]])
+        for h in range(weight.shape[1]):
+            pull = mean[row, h] / (np.sqrt(square[row, h]) + epsilon)
+            out[r, h] = shrink * weight[row, h] - drift * pull
+
+
+@compiled_loop
 def step_rows(
     weight: Floats,
     average: Floats,
     mean: Floats,
     square: Floats,
     rows: Numbers,
+    age: Numbers,
+    table: NDArray[np.float64],
+    epsilon_before: np.float32,
+    current: Floats,
     gradient: Floats,
     beta_mean: np.float32,
     beta_square: np.float32,
@@ -69,18 +93,58 @@ def step_rows(
     shrink: np.float32,
     epsilon: np.float32,
     decay: np.float32,
-) -> None:
-    """One step of AdamW on rows that are up to date, and of the average.
+) -> float:
+    """Make up for the steps that some rows have missed, then one step of AdamW and of the average.
 
-    ``gradient`` is ``(n, H)``; ``rate`` is lr √(1 − β₂^t) / (1 − β₁^t), ``shrink`` 1 − lr · weight decay.
+    ``epsilon_before`` is that of the steps missed; ``current`` holds the weights after them, from
+    `current_rows`, and ``gradient`` is by these, both ``(n, H)``; ``rate`` is lr √(1 − β₂^t) / (1 − β₁^t),
+    ``shrink`` 1 − lr · weight decay. Returns Σ gradient².
     """
-    one = np.float32(1)
+    one, total = np.float32(1), 0.0
     for r in range(len(rows)):
         row = rows[r]
+        of_mean, of_square = np.float32(table[MEAN, age[row]]), np.float32(table[SQUARE, age[row]])
+        keep, take = np.float32(table[KEEP, age[row]]), np.float32(table[TAKE, age[row]])
+        lag = np.float32(table[LAG, age[row]])
+        squares = np.float32(0)
         for h in range(weight.shape[1]):
-            g = gradient[r, h]
-            mean[row, h] += (one - beta_mean) * (g - mean[row, h])
-            square[row, h] = beta_square * square[row, h] + (one - beta_square) * g * g
-            pull = mean[row, h] / (np.sqrt(square[row, h]) + epsilon)
-            weight[row, h] = shrink * weight[row, h] - rate * pull
-            average[row, h] += (one - decay) * (weight[row, h] - average[row, h])
+            g, m, v = gradient[r, h], mean[row, h], square[row, h]
+            squares += g * g
+            pull = m / (np.sqrt(v) + epsilon_before)
+            smooth = keep * average[row, h] + take * weight[row, h] - lag * pull
+            m *= of_mean
+            m += (one - beta_mean) * (g - m)
+            v = beta_square * (of_square * v) + (one - beta_square) * g * g
+            now = shrink * current[r, h] - rate * (m / (np.sqrt(v) + epsilon))
+            weight[row, h], mean[row, h], square[row, h] = now, m, v
+            average[row, h] = smooth + (one - decay) * (now - smooth)
+        age[row] = 0
+        total += squares
+    return total
+
+
+@compiled_loop
+def step_whole(
+    weight: Floats,
+    average: Floats,
+    mean: Floats,
+    square: Floats,
+    gradient: Floats,
+    beta_mean: np.float32,
+    beta_square: np.float32,
+    rate: np.float32,
+    shrink: np.float32,
+    epsilon: np.float32,
+    decay: np.float32,
+) -> float:
+    """One step of AdamW and of the average on entries in a row, ``(n,)``; arguments as for `step_rows`."""
+    one, squares = np.float32(1), np.float32(0)
+    for i in range(len(weight)):
+        g = gradient[i]
+        squares += g * g
+        m = mean[i] + (one - beta_mean) * (g - mean[i])
+        v = beta_square * square[i] + (one - beta_square) * g * g
+        now = shrink * weight[i] - rate * (m / (np.sqrt(v) + epsilon))
+        weight[i], mean[i], square[i] = now, m, v
+        average[i] += (one - decay) * (now - average[i])
+    return np.float64(squares)
