@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -102,7 +102,7 @@ def _dense(taken: Matrix) -> torch.Tensor:
 class MinibatchLoader:
     """Iterates over cells in minibatches; every pass shuffles anew if asked to.
 
-    Values in memory are gathered cell by cell. Values on disk are read by a thread, a group of minibatches
+    Values in memory are gathered cell by cell, by a thread, one minibatch ahead. Values on disk are read by a thread, a group of minibatches
     ahead: when shuffling, a group holds short runs of neighbouring cells from random places, and minibatches
     are drawn from the whole group at random. Every pass visits every cell once, in one of the processes.
 
@@ -120,6 +120,9 @@ class MinibatchLoader:
         How much is read at once of values on disk.
     process
         Which of several processes gets these minibatches.
+    finish
+        What is still done to minibatches of values in memory, in the thread that gathers them; None for
+        nothing.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class MinibatchLoader:
         generator: np.random.Generator | None = None,
         plan: ReadingPlan | None = None,
         process: Process = ALONE,
+        finish: Callable[[Minibatch], Minibatch] | None = None,
     ) -> None:
         self.data = data
         self.cells = np.asarray(cells, dtype=np.int64)
@@ -137,6 +141,7 @@ class MinibatchLoader:
         self.generator = generator
         self.plan = plan or ReadingPlan()
         self.process = process
+        self.finish = finish
         self.pass_start = PassStart()
         self._n_skipped = 0
         self._readers: weakref.WeakSet[Generator[Minibatch]] = weakref.WeakSet()
@@ -152,9 +157,7 @@ class MinibatchLoader:
 
     def __iter__(self) -> Iterator[Minibatch]:
         self.pass_start = PassStart.of(self.generator)
-        if not self.data.on_disk:
-            return self._from_memory()
-        reader = self._from_disk()
+        reader = self._from_disk() if self.data.on_disk else self._from_memory()
         self._readers.add(reader)
         return reader
 
@@ -210,10 +213,21 @@ class MinibatchLoader:
         for share in shares:  # a last step that is too small for this process
             yield make_minibatch(self.data, self.cells[:1], share)
 
-    def _from_memory(self) -> Iterator[Minibatch]:
+    def _from_memory(self) -> Generator[Minibatch]:
         n_skipped = self._n_skipped
         cells = self.cells if self.generator is None else self.generator.permutation(self.cells)
-        for step, share in enumerate(self._shares()):
-            if step >= n_skipped:
-                whole = cells[step * self._step_size :]
-                yield make_minibatch(self.data, whole[share.rows], share)
+        steps = [
+            (cells[step * self._step_size :][share.rows], share)
+            for step, share in enumerate(self._shares())
+            if step >= n_skipped
+        ]
+
+        def gathered(step: tuple[np.ndarray, Share]) -> Minibatch:
+            minibatch = make_minibatch(self.data, *step)
+            return minibatch if self.finish is None else self.finish(minibatch)
+
+        if any(modality.resident is not None for modality in self.data.modalities):
+            yield from map(gathered, steps)
+            return
+        for _, minibatch in read_ahead(gathered, steps):
+            yield minibatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
 from multiomics_vae.kernels.products import product_with_transposed
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
-FEATURES_IN_CHUNK = 1024
+FEATURES_IN_CHUNK = 2048
 
 
 def is_wide(rows: SparseRows, weight: Tensor) -> bool:
@@ -38,7 +39,8 @@ def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias:
     Returns
     -------
     Tensor
-        ``(B, H)``. The same for any number of threads.
+        ``(B, H)``. The same for any number of threads. Where PyTorch is told to multiply float32 matrices in
+        bfloat16 (``torch.backends.mkldnn.matmul.fp32_precision``), so is this.
 
     Examples
     --------
@@ -53,17 +55,20 @@ def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias:
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.rows, ctx.beside, ctx.weight = rows, beside, weight.detach()
+        weight, dtype = weight.detach(), _product_dtype()
+        ctx.rows, ctx.beside, ctx.shape, ctx.dtype = rows, beside, tuple(weight.shape), dtype
         chunks = _chunks(rows.n_features)
         parts = [torch.empty(0)] * len(chunks)  # kept by chunk: their order must not depend on threads
-        weight = weight.detach()
 
         def multiply(block: Tensor, chunk: int, features: slice) -> None:
-            parts[chunk] = product_with_transposed(weight[:, features], block.t())  # (H, B)
+            if dtype == torch.float32:
+                parts[chunk] = product_with_transposed(weight[:, features], block.t())  # (H, B)
+            else:
+                parts[chunk] = torch.mm(weight[:, features].to(dtype), block)  # (H, B)
 
-        _each_chunk(rows, multiply)
-        total = parts[0]  # (H, B)
-        for part in parts[1:]:
+        _each_chunk(rows, dtype, multiply)
+        total = weight.new_zeros(len(weight), rows.n_cells)  # (H, B)
+        for part in parts:
             total += part
         found = total.t() + bias  # (B, H)
         if beside is not None:
@@ -73,19 +78,27 @@ class _SparseLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        rows, beside = ctx.rows, ctx.beside
-        columns = upstream.t().contiguous()  # (H, B)
-        gradient = None
+        rows, beside, dtype = ctx.rows, ctx.beside, ctx.dtype
+        by_weight = None
         if ctx.needs_input_grad[2]:
-            gradient = empty_buffer(tuple(ctx.weight.shape), ctx.weight)  # (H, F + D)
+            gradient = by_weight = empty_buffer(ctx.shape, upstream)  # (H, F + D)
+            columns = upstream.t().to(dtype).contiguous()  # (H, B)
 
             def multiply(block: Tensor, chunk: int, features: slice) -> None:
-                gradient[:, features] = product_with_transposed(columns, block)
+                if dtype == torch.float32:
+                    gradient[:, features] = product_with_transposed(columns, block)
+                else:
+                    gradient[:, features] = torch.mm(columns, block.t())
 
-            _each_chunk(rows, multiply)
+            _each_chunk(rows, dtype, multiply)
             if beside is not None:
-                torch.mm(columns, beside, out=gradient[:, rows.n_features :])
-        return None, None, gradient, upstream.sum(0) if ctx.needs_input_grad[3] else None
+                gradient[:, rows.n_features :] = upstream.t() @ beside
+        return None, None, by_weight, upstream.sum(0) if ctx.needs_input_grad[3] else None
+
+
+def _product_dtype() -> torch.dtype:
+    low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
+    return torch.bfloat16 if low else torch.float32
 
 
 def _chunks(n_features: int) -> tuple[slice, ...]:
@@ -93,20 +106,25 @@ def _chunks(n_features: int) -> tuple[slice, ...]:
     return tuple(slice(low, min(low + size, n_features)) for low in range(0, n_features, size))
 
 
-def _each_chunk(rows: SparseRows, work: Any) -> None:
+def _each_chunk(rows: SparseRows, dtype: torch.dtype, work: Callable[[Tensor, int, slice], None]) -> None:
     """Call ``work(block, chunk, features)`` with the dense block ``(n, B)`` of every chunk of features."""
+    # Imported here, because the compiler loads slowly.
     from multiomics_vae.kernels.compiled.blocks import Blocks
     from multiomics_vae.kernels.compiled.entries import fill_block
 
     chunks = _chunks(rows.n_features)
     arrays = (rows.row_pointers.numpy(), rows.columns.numpy(), rows.values.numpy())
     with Blocks() as blocks:
-        room = [torch.empty(FEATURES_IN_CHUNK, rows.n_cells) for _ in range(blocks.n_threads)]
+        room = [
+            torch.empty(min(FEATURES_IN_CHUNK, rows.n_features), rows.n_cells, dtype=dtype)
+            for _ in range(blocks.n_threads)
+        ]
 
         def walk(thread: int, chunk: int) -> None:
             features = chunks[chunk]
             block = room[thread][: features.stop - features.start]  # (n, B)
-            fill_block(*arrays, features.start, block.numpy())
+            memory = block.view(torch.uint16) if dtype == torch.bfloat16 else block
+            fill_block(*arrays, features.start, memory.numpy())
             work(block, chunk, features)
 
         blocks.each_one(len(chunks), walk)

@@ -75,15 +75,14 @@ class Encoder(nn.Module):
     def inputs(self, batch: ModalityBatch) -> Tensor | SparseRows:
         """The fixed part, which has nothing to learn, with inputs hidden in training: ``(B_m, n_inputs)``."""
         with torch.no_grad():
-            if batch.encoder_inputs is not None:
-                return self._hide(batch.encoder_inputs)
-            transformed: Tensor | SparseRows = self.transform(batch)
-            if self.projection:
-                return self._hide(self.projection(transformed))
-            if isinstance(transformed, SparseRows):
+            found: Tensor | SparseRows | None = batch.encoder_inputs
+            if found is None:
+                found = self.transform(batch)
+                found = self.projection(found) if self.projection else found
+            if isinstance(found, SparseRows):
                 # Hiding a zero changes nothing: draw for the stored entries only, which are few.
-                return transformed.with_values(self._hide(transformed.values))
-            return self._hide(transformed)
+                return found.with_values(self._hide(found.values))
+            return self._hide(found)
 
     def _hide(self, inputs: Tensor) -> Tensor:
         hidden: Tensor = self.input_dropout(inputs)

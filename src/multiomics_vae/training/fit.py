@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import torch
 
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
+from multiomics_vae.data.minibatch import Minibatch
 from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
@@ -34,6 +35,7 @@ from multiomics_vae.training.state import TrainingState
 from multiomics_vae.training.threads import training_threads
 from multiomics_vae.training.touched_rows import TouchedRows
 from multiomics_vae.training.trainer import make_trainer
+from multiomics_vae.training.transformed import input_transforms
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ def fit(
         visited = np.concatenate([run.training_cells, run.validation_cells])
         data = with_encoder_inputs(data, module, visited)
         training, validation = _loaders(
-            with_resident_values(data, device) if device.type == "cuda" else data, run, process
+            with_resident_values(data, device) if device.type == "cuda" else data,
+            run,
+            process,
+            input_transforms(module) if device.type == "cpu" else None,
         )
         keeper = StateKeeper(keep, training, process)
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
@@ -154,14 +159,17 @@ def fit(
 
 
 def _loaders(
-    data: MultimodalData, run: TrainingRun, process: Process
+    data: MultimodalData,
+    run: TrainingRun,
+    process: Process,
+    finish: Callable[[Minibatch], Minibatch] | None,
 ) -> tuple[MinibatchLoader, MinibatchLoader | None]:
     shuffle = np.random.default_rng(run.config.seed)
     size = run.config.batch_size
-    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process)
+    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process, finish=finish)
     if len(run.validation_cells) == 0:
         return training, None
-    return training, MinibatchLoader(data, run.validation_cells, size, process=process)
+    return training, MinibatchLoader(data, run.validation_cells, size, process=process, finish=finish)
 
 
 def _plan(

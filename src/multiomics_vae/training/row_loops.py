@@ -19,8 +19,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from multiomics_vae.kernels.compiled.bits import prefetch
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.training.waiting_table import DRIFT, KEEP, LAG, MEAN, SHRINK, SQUARE, TAKE
+
+AHEAD = 2  # rows that lie far apart are asked for so early
+IN_LINE = 16  # numbers in a line of the cache
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -70,9 +74,14 @@ def current_rows(
     for r in range(len(rows)):
         row = rows[r]
         drift, shrink = np.float32(table[DRIFT, age[row]]), np.float32(table[SHRINK, age[row]])
-        for h in range(weight.shape[1]):
-            pull = mean[row, h] / (np.sqrt(square[row, h]) + epsilon)
-            out[r, h] = shrink * weight[row, h] - drift * pull
+        ahead = rows[min(r + AHEAD, len(rows) - 1)]
+        for h in range(0, weight.shape[1], IN_LINE):
+            prefetch(weight, ahead, h)
+            prefetch(mean, ahead, h)
+            prefetch(square, ahead, h)
+        w, m, v, o = weight[row], mean[row], square[row], out[r]
+        for h in range(len(w)):
+            o[h] = shrink * w[h] - drift * (m[h] / (np.sqrt(v[h]) + epsilon))
 
 
 @compiled_loop
@@ -101,23 +110,36 @@ def step_rows(
     ``shrink`` 1 − lr · weight decay. Returns Σ gradient².
     """
     one, total = np.float32(1), 0.0
+    pull = np.empty(weight.shape[1], np.float32)
+    # Short loops over few arrays: with more, the compiler cannot tell that they lie apart.
     for r in range(len(rows)):
         row = rows[r]
         of_mean, of_square = np.float32(table[MEAN, age[row]]), np.float32(table[SQUARE, age[row]])
         keep, take = np.float32(table[KEEP, age[row]]), np.float32(table[TAKE, age[row]])
         lag = np.float32(table[LAG, age[row]])
+        ahead = rows[min(r + AHEAD, len(rows) - 1)]
+        for h in range(0, weight.shape[1], IN_LINE):
+            prefetch(weight, ahead, h)
+            prefetch(average, ahead, h)
+            prefetch(mean, ahead, h)
+            prefetch(square, ahead, h)
+        w, a, m, v, g, c = weight[row], average[row], mean[row], square[row], gradient[r], current[r]
         squares = np.float32(0)
-        for h in range(weight.shape[1]):
-            g, m, v = gradient[r, h], mean[row, h], square[row, h]
-            squares += g * g
-            pull = m / (np.sqrt(v) + epsilon_before)
-            smooth = keep * average[row, h] + take * weight[row, h] - lag * pull
-            m *= of_mean
-            m += (one - beta_mean) * (g - m)
-            v = beta_square * (of_square * v) + (one - beta_square) * g * g
-            now = shrink * current[r, h] - rate * (m / (np.sqrt(v) + epsilon))
-            weight[row, h], mean[row, h], square[row, h] = now, m, v
-            average[row, h] = smooth + (one - decay) * (now - smooth)
+        for h in range(len(pull)):
+            pull[h] = m[h] / (np.sqrt(v[h]) + epsilon_before)
+        for h in range(len(pull)):
+            a[h] = keep * a[h] + take * w[h] - lag * pull[h]
+        for h in range(len(pull)):
+            squares += g[h] * g[h]
+            m[h] = of_mean * m[h] + (one - beta_mean) * (g[h] - of_mean * m[h])
+        for h in range(len(pull)):
+            v[h] = beta_square * (of_square * v[h]) + (one - beta_square) * g[h] * g[h]
+        for h in range(len(pull)):
+            pull[h] = m[h] / (np.sqrt(v[h]) + epsilon)
+        for h in range(len(pull)):
+            w[h] = shrink * c[h] - rate * pull[h]
+        for h in range(len(pull)):
+            a[h] += (one - decay) * (w[h] - a[h])
         age[row] = 0
         total += squares
     return total

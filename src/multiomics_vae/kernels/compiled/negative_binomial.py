@@ -44,8 +44,37 @@ def constant_terms(
 
 
 @compiled_loop
-def add_entries(
+def logits_at_entries(
     logits: NDArray[np.float32],
+    pointers: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    first: int,
+    out: NDArray[np.float32],
+) -> None:
+    """Write the logit at each stored entry of a block while the block is in the cache.
+
+    Parameters
+    ----------
+    logits, pointers, columns, first
+        As for `add_entries`, with R rows.
+    out
+        Written, ``(R / B, nnz)``.
+    """
+    n, n_rows = logits.shape
+    n_cells = len(pointers) - 1
+    for cell in range(n_cells):
+        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
+        high = first_at(columns, low, pointers[cell + 1], first + n)
+        column = columns[low:high]
+        for repeat in range(n_rows // n_cells):
+            here, row = out[repeat, low:high], repeat * n_cells + cell
+            for e in range(len(column)):
+                here[e] = logits[column[e] - first, row]
+
+
+@compiled_loop
+def add_entries(
+    n_features: int,
     highest: NDArray[np.float32],
     rest: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
@@ -65,11 +94,11 @@ def add_entries(
 
     Parameters
     ----------
-    logits
-        Of n features from ``first`` on, ``(n, R)``; R is a whole number of times B, and the data are
-        repeated as often.
+    n_features
+        n: the block's features are the n from ``first`` on.
     highest, rest
-        The log mean is (l − highest) + rest, ``(R,)``.
+        The log mean is (l − highest) + rest, ``(R,)``; R is a whole number of times B, and the data are
+        repeated as often.
     log_dispersion
         log θ of the block, ``(n,)``.
     weights
@@ -83,11 +112,12 @@ def add_entries(
     cost, slope_sum
         Added to: costs, and slopes by the log mean, ``(R,)``.
     slopes
-        Written: slope of each entry by the log mean, ``(R / B, nnz)``.
+        Holds the logits, from `logits_at_entries`; written over by the slope of each entry by the log mean,
+        ``(R / B, nnz)``.
     log_dispersion_slope
         Added to, ``(n,)``.
     """
-    n, n_rows = logits.shape
+    n, n_rows = n_features, len(highest)
     n_cells = len(pointers) - 1
     half, one = np.float32(0.5), np.float32(1)
     for cell in range(n_cells):
@@ -99,7 +129,7 @@ def add_entries(
             x, constant, added = values[low:high], constant_cost[low:high], constant_slope[low:high]
             for e in range(len(here)):
                 i = column[e] - first
-                here[e] = ((logits[i, row] - highest[row]) + rest[row]) - log_dispersion[i]
+                here[e] = ((here[e] - highest[row]) + rest[row]) - log_dispersion[i]
             total, slope_total = np.float32(0), np.float32(0)
             for e in range(len(here)):
                 log_ratio = here[e]
@@ -132,7 +162,9 @@ def add_zeros(
 
     Parameters
     ----------
-    logits, highest, rest, weights, cost, slope_sum, log_dispersion_slope
+    logits
+        ``(n, R)``.
+    highest, rest, weights, cost, slope_sum, log_dispersion_slope
         As for `add_entries`.
     dispersion
         θ of the block, ``(n,)``.
