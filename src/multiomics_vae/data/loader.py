@@ -102,9 +102,10 @@ def _dense(taken: Matrix) -> torch.Tensor:
 class MinibatchLoader:
     """Iterates over cells in minibatches; every pass shuffles anew if asked to.
 
-    Values in memory are gathered cell by cell, by a thread, one minibatch ahead. Values on disk are read by a thread, a group of minibatches
-    ahead: when shuffling, a group holds short runs of neighbouring cells from random places, and minibatches
-    are drawn from the whole group at random. Every pass visits every cell once, in one of the processes.
+    Values in memory are gathered cell by cell, by a thread, one minibatch ahead. Values on disk are read by a
+    thread, a group of minibatches ahead: when shuffling, a group holds short runs of neighbouring cells from
+    random places, and minibatches are drawn from the whole group at random. Every pass visits every cell
+    once, in one of the processes.
 
     Parameters
     ----------

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
 from multiomics_vae.training.prepared import with_encoder_inputs
 from multiomics_vae.training.progress import EpochProgress
+from multiomics_vae.training.quiet import quiet_lightning
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
 from multiomics_vae.training.threads import training_threads
@@ -102,8 +101,7 @@ def fit(
     config = run.config
     was_sigint = signal.getsignal(signal.SIGINT)
     interrupted = False
-    with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
-        warnings.filterwarnings("ignore", module="lightning")
+    with torch.random.fork_rng(), quiet_lightning():
         bar = [EpochProgress()] if show_progress else []
         trainer = make_trainer(config, [*bar, *callbacks])
         process = Process(trainer.global_rank, trainer.world_size)
@@ -118,10 +116,12 @@ def fit(
             input_transforms(module) if device.type == "cpu" else None,
         )
         keeper = StateKeeper(keep, training, process)
+        alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
-        alone = device.type == "cpu" and process.n_processes == 1 and not callbacks
-        rows = _rows(module, config) if alone else None
-        plan = _plan(module, data, run, history, process, keeper, rows, walks=alone)
+        rows = _rows(module, config) if alone and not callbacks else None
+        plan = _plan(
+            module, data, run, history, process, keeper, rows, walks=alone and config.gradient_clip == 0
+        )
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
@@ -194,9 +194,7 @@ def _plan(
         watch=balance.watch if balance else None,
         penalties=penalties,
     )
-    return TrainingPlan(
-        module, objective, run.config, names, history, balance, process, keeper, rows, walks
-    )
+    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows, walks)
 
 
 def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:
@@ -210,17 +208,3 @@ def _out_of_memory(batch_size: int) -> str:
     if batch_size == 1:
         return f"{what} Make the model smaller, or train elsewhere: model.train(accelerator='cpu')"
     return f"{what} Try half: model.train(batch_size={batch_size // 2})"
-
-
-class _quiet_lightning:
-    """Keep Lightning's notices about devices and loaders out of the user's notebook."""
-
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)

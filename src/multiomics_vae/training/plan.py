@@ -145,11 +145,12 @@ class TrainingPlan(pl.LightningModule):
     def on_train_batch_end(self, outputs: object, batch: Minibatch, batch_idx: int) -> None:
         self.products.restore()
         optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
         if isinstance(optimizer, AveragingAdamW):
             self._check_norm(optimizer.squared_norm + self.rows.squared_norm)
         self.average.update()
         # The next gradients are made before Lightning lets go of these.
-        self.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         self._last_minibatch = batch
         if self.balance is not None:
             self.objective.modality_weights = self.balance.weights()

@@ -102,14 +102,14 @@ def step_rows(
     shrink: np.float32,
     epsilon: np.float32,
     decay: np.float32,
-) -> float:
+) -> np.float64:
     """Make up for the steps that some rows have missed, then one step of AdamW and of the average.
 
     ``epsilon_before`` is that of the steps missed; ``current`` holds the weights after them, from
     `current_rows`, and ``gradient`` is by these, both ``(n, H)``; ``rate`` is lr √(1 − β₂^t) / (1 − β₁^t),
     ``shrink`` 1 − lr · weight decay. Returns Σ gradient².
     """
-    one, total = np.float32(1), 0.0
+    one, total = np.float32(1), np.float64(0)
     pull = np.empty(weight.shape[1], np.float32)
     # Short loops over few arrays: with more, the compiler cannot tell that they lie apart.
     for r in range(len(rows)):
@@ -141,7 +141,7 @@ def step_rows(
         for h in range(len(pull)):
             a[h] += (one - decay) * (w[h] - a[h])
         age[row] = 0
-        total += squares
+        total += np.float64(squares)
     return total
 
 
@@ -158,7 +158,7 @@ def step_whole(
     shrink: np.float32,
     epsilon: np.float32,
     decay: np.float32,
-) -> float:
+) -> np.float64:
     """One step of AdamW and of the average on entries in a row, ``(n,)``; arguments as for `step_rows`."""
     one, squares = np.float32(1), np.float32(0)
     for i in range(len(weight)):

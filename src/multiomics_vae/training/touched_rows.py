@@ -7,6 +7,7 @@ again, and then makes up for the steps it missed (`WaitingTable`): the same numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -122,7 +123,8 @@ class LazyMatrix:
         self.table.pass_step(rate, (beta_mean, beta_square), shrink, decay)
         self.age += 1
         self.age[rows] = 0
-        self.leaf = None
+        if math.isfinite(self.squared_norm):  # else it is still to be found out whose gradient it was
+            self.leaf = None
 
     @property
     def _epsilon(self) -> np.float32:

@@ -45,9 +45,6 @@ class CountLoop(CompiledLoop):
     def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
         """Add the costs of some features, and Σ of their slopes by the log mean; leave means behind."""
 
-    def _take_entries(self, features: slice, logits: Floats) -> None:
-        """Keep what the costs will want of some features' logits, as they are in the cache now."""
-
     def _run(self) -> None:
         self._normalise()
         slope_sum = np.zeros_like(self.cost)  # (chunks, R)
@@ -75,7 +72,6 @@ class CountLoop(CompiledLoop):
         def take_in(part: LayerPart, chunk: int, features: slice) -> None:
             products, logits = part.product(features), self._place(features)  # (n, R)
             take_in_block(products, self.bias[features], highest[chunk], total[chunk], logits)
-            self._take_entries(features, logits)
 
         self.each_chunk(take_in)
         self.highest = highest.max(0)

@@ -41,7 +41,10 @@ def fill_block(
 
 @compiled_loop
 def count_kept(
-    pointers: NDArray[np.int64], columns: NDArray[np.int64], place: NDArray[np.int32], counts: NDArray[np.int64]
+    pointers: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    place: NDArray[np.int32],
+    counts: NDArray[np.int64],
 ) -> None:
     """Count the entries of every row whose feature is kept.
 

@@ -44,37 +44,8 @@ def constant_terms(
 
 
 @compiled_loop
-def logits_at_entries(
-    logits: NDArray[np.float32],
-    pointers: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    first: int,
-    out: NDArray[np.float32],
-) -> None:
-    """Write the logit at each stored entry of a block while the block is in the cache.
-
-    Parameters
-    ----------
-    logits, pointers, columns, first
-        As for `add_entries`, with R rows.
-    out
-        Written, ``(R / B, nnz)``.
-    """
-    n, n_rows = logits.shape
-    n_cells = len(pointers) - 1
-    for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
-        column = columns[low:high]
-        for repeat in range(n_rows // n_cells):
-            here, row = out[repeat, low:high], repeat * n_cells + cell
-            for e in range(len(column)):
-                here[e] = logits[column[e] - first, row]
-
-
-@compiled_loop
 def add_entries(
-    n_features: int,
+    logits: NDArray[np.float32],
     highest: NDArray[np.float32],
     rest: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
@@ -94,11 +65,11 @@ def add_entries(
 
     Parameters
     ----------
-    n_features
-        n: the block's features are the n from ``first`` on.
-    highest, rest
-        The log mean is (l − highest) + rest, ``(R,)``; R is a whole number of times B, and the data are
+    logits
+        Of n features from ``first`` on, ``(n, R)``; R is a whole number of times B, and the data are
         repeated as often.
+    highest, rest
+        The log mean is (l − highest) + rest, ``(R,)``.
     log_dispersion
         log θ of the block, ``(n,)``.
     weights
@@ -112,12 +83,11 @@ def add_entries(
     cost, slope_sum
         Added to: costs, and slopes by the log mean, ``(R,)``.
     slopes
-        Holds the logits, from `logits_at_entries`; written over by the slope of each entry by the log mean,
-        ``(R / B, nnz)``.
+        Written: slope of each entry by the log mean, ``(R / B, nnz)``.
     log_dispersion_slope
         Added to, ``(n,)``.
     """
-    n, n_rows = n_features, len(highest)
+    n, n_rows = logits.shape
     n_cells = len(pointers) - 1
     half, one = np.float32(0.5), np.float32(1)
     for cell in range(n_cells):
@@ -129,7 +99,7 @@ def add_entries(
             x, constant, added = values[low:high], constant_cost[low:high], constant_slope[low:high]
             for e in range(len(here)):
                 i = column[e] - first
-                here[e] = ((here[e] - highest[row]) + rest[row]) - log_dispersion[i]
+                here[e] = ((logits[i, row] - highest[row]) + rest[row]) - log_dispersion[i]
             total, slope_total = np.float32(0), np.float32(0)
             for e in range(len(here)):
                 log_ratio = here[e]
@@ -162,9 +132,7 @@ def add_zeros(
 
     Parameters
     ----------
-    logits
-        ``(n, R)``.
-    highest, rest, weights, cost, slope_sum, log_dispersion_slope
+    logits, highest, rest, weights, cost, slope_sum, log_dispersion_slope
         As for `add_entries`.
     dispersion
         θ of the block, ``(n,)``.

@@ -8,12 +8,7 @@ from torch import Tensor
 
 from multiomics_vae.kernels.compiled.count_loop import CountLoop
 from multiomics_vae.kernels.compiled.loop import CompiledInputs, Floats, Sums
-from multiomics_vae.kernels.compiled.negative_binomial import (
-    add_entries,
-    add_zeros,
-    constant_terms,
-    logits_at_entries,
-)
+from multiomics_vae.kernels.compiled.negative_binomial import add_entries, add_zeros, constant_terms
 
 
 class NegativeBinomialLoop(CountLoop):
@@ -42,13 +37,10 @@ class NegativeBinomialLoop(CountLoop):
             self.constant_slope[low:high],
         )
 
-    def _take_entries(self, features: slice, logits: Floats) -> None:
-        logits_at_entries(logits, self.pointers, self.columns, features.start, self.entry_slopes)
-
     def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
         by_dispersion = self.log_dispersion_slope[features]
         add_entries(
-            len(logits),
+            logits,
             self.highest,
             self.rest,
             self.log_dispersion[features],
