@@ -13,7 +13,7 @@ from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
 from multiomics_vae.likelihoods import CellContext
 from multiomics_vae.module import ModalityParts, MultimodalModule
 
-# Multiplications that one thread does in about the time that it takes to wake another.
+# Multiplications of one matrix product that one thread does in a fraction of a millisecond.
 MOST_ALONE = 2**24
 
 
