@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.data.columns import LOOKS_MISSING, Column, find_column, text_of
-from multiomics_vae.data.schema import OUTCOME_KINDS, OutcomeKind, OutcomeSchema
+from multiomics_vae.data.schema import OUTCOME_KINDS, ModalitySchema, OutcomeKind, OutcomeSchema
 from multiomics_vae.data.sources import shown
 from multiomics_vae.errors import InputError, did_you_mean, warn
 
@@ -41,6 +41,20 @@ def register_outcomes(
         columns = [find_column(mdata, key, ROLE) for key in keys]
         found.append(_register(name, kind, columns, unlabelled))
     return tuple(found)
+
+
+def warn_if_features(outcomes: tuple[OutcomeSchema, ...], modalities: tuple[ModalitySchema, ...]) -> None:
+    """Warn of an outcome that a model reads beside what it is to be predicted from."""
+    for outcome in outcomes:
+        for modality in modalities:
+            both = set(outcome.keys) & set(modality.features)
+            if both:
+                warn(
+                    f"{min(both)!r} of the outcome {outcome.name!r} is also a feature of the modality "
+                    f"{modality.name!r}, which tells it. Leave it out there, unless they only share a name: "
+                    f"mdata.mod[{modality.name!r}] = mdata[{modality.name!r}]"
+                    f"[:, mdata[{modality.name!r}].var_names != {min(both)!r}].copy(); mdata.update()"
+                )
 
 
 def outcome_values(

@@ -69,9 +69,10 @@ class IntervalHazards(TimeHead):
                 f"No event of the outcome {self.outcome.name!r} is among the training cells, so nothing can "
                 "be learned of when it comes. Hold out others: model.train(validation_indices=held_out)"
             )
-        shares = torch.linspace(0.0, 1.0, self.head.n_intervals + 1, dtype=torch.float64)[1:]
-        ends = times.double().quantile(shares.to(times.device), interpolation="higher")
-        ends = torch.unique(ends[ends > 0])
+        n, n_intervals = len(times), self.head.n_intervals
+        ranks = [-(-j * n // n_intervals) - 1 for j in range(1, n_intervals + 1)]  # the inverted distribution
+        ends = torch.unique(times.sort().values[ranks])
+        ends = ends[ends > 0]
         if len(ends) == 0:
             raise InputError(
                 f"All events of the outcome {self.outcome.name!r} are at time 0. Times count from when "
