@@ -21,7 +21,9 @@ from multiomics_vae.heads.survival import IntervalHazards
 def test_cost_of_categories_is_the_log_loss(name, kind):
     head = make_head(name, kind)
     scores, labels = make_scores(head, 50), make_labels(kind, 50)
-    expected = log_loss(labels[:, 0], head.log_probabilities(scores).exp(), labels=range(head.n_scores + 1)[:3])
+    expected = log_loss(
+        labels[:, 0], head.log_probabilities(scores).exp(), labels=range(head.n_scores + 1)[:3]
+    )
     assert head.negative_log_likelihood(scores, labels).mean().item() == pytest.approx(expected)
 
 
