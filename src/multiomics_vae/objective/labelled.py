@@ -17,7 +17,8 @@ from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.loss_terms import LossTerm
 from multiomics_vae.objective.views import View
 
-TERM = "head_"
+HEAD_TERM = "head_"
+"""Begins the names of their terms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,7 @@ def head_terms(
         total, n_counted = cost(reader, z, view, minibatch.labels, known)
         terms.append(
             LossTerm(
-                f"{TERM}{reader.name}",
+                f"{HEAD_TERM}{reader.name}",
                 total / minibatch.n_cells,
                 reader.head.weight * known.scale,
                 n_counted=n_counted,
