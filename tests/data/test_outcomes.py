@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from small_models import make_cells
 
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
@@ -15,6 +14,7 @@ from multiomics_vae.data.registration import read, register
 from multiomics_vae.data.schema import OutcomeSchema
 from multiomics_vae.data.schema_json import from_json, to_json
 from multiomics_vae.errors import CheckpointError, InputError, MultiomicsWarning
+from small_models import make_cells
 
 N = 12
 
