@@ -189,6 +189,22 @@ def test_columns_that_are_not_there_and_arguments_of_another_type():
         register(_cells(), SetupOptions(unlabelled="none"))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_key": "y"},
+        {"categorical_covariate_keys": ["y"]},
+        {"continuous_covariate_keys": ["age"]},
+        {"size_factor_key": "factor"},
+    ],
+)
+def test_an_outcome_that_encoders_would_read_is_refused(options):
+    (argument,) = options
+    outcomes = {"y": "binary", "age": "continuous", "os": ("factor", "y")}
+    with pytest.raises(InputError, match=rf"in `outcomes` and in `{argument}`.*Leave it out of `{argument}`"):
+        register(_cells(y=[0, 1] * 6), SetupOptions(outcomes=outcomes, **options))
+
+
 def test_an_outcome_that_is_also_a_feature_is_told():
     mdata = _cells(**{"rna:f3": ["a", "b"] * 6})
     with pytest.warns(MultiomicsWarning, match=r"'rna:f3'.*is also a feature of the modality 'rna'"):
