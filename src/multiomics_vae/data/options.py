@@ -128,8 +128,8 @@ def _check_outcomes_unread(options: SetupOptions) -> None:
             for argument, keys in read.items():
                 if key in keys:
                     raise InputError(
-                        f"Column {key!r} is named in `outcomes` and in `{argument}`: the model would read what "
-                        f"it is to predict. Leave it out of `{argument}`."
+                        f"Column {key!r} is named in `outcomes` and in `{argument}`: the model would read "
+                        f"what it is to predict. Leave it out of `{argument}`."
                     )
 
 
