@@ -8,7 +8,7 @@ from multiomics_vae.objective.config import (
     SubsetObjective,
     penalty_weights,
 )
-from multiomics_vae.objective.labelled import HEAD_TERM, Supervision, settle_heads, supervise
+from multiomics_vae.objective.labelled import HEAD_TERM, Supervision, settle_heads, start_heads, supervise
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
 
@@ -24,5 +24,6 @@ __all__ = [
     "build_penalties",
     "penalty_weights",
     "settle_heads",
+    "start_heads",
     "supervise",
 ]

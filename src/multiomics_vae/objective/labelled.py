@@ -92,6 +92,19 @@ def supervise(
 
 
 @torch.no_grad()
+def start_heads(readers: Sequence[OutcomeReader], data: MultimodalData) -> None:
+    """Let new heads begin at the frequencies of all registered labels, as decoders do at those of features."""
+    for reader in readers:
+        outcome = data.schema.outcome(reader.name)
+        labels = (
+            donor_outcomes(data, outcome)
+            if reader.of_donors
+            else data.outcomes[:, data.schema.label_columns(reader.name)]
+        )
+        reader.output.start_from(torch.from_numpy(labels))
+
+
+@torch.no_grad()
 def settle_heads(
     readers: Sequence[OutcomeReader],
     supervision: Mapping[str, Supervision],
