@@ -29,7 +29,7 @@ def test_cost_of_categories_is_the_log_loss(name, kind):
 
 def test_binary_is_a_logistic_regression():
     head, features = make_head("binary", "binary"), make_features(6)
-    expected = expit(features @ head.linear.weight[0].detach() + head.linear.bias.detach())
+    expected = expit((features @ head.linear.weight[0] + head.linear.bias).detach().numpy())
     found = head.log_probabilities(head(features)).exp().detach()
     np.testing.assert_allclose(found[:, 1], expected)
 
@@ -47,7 +47,7 @@ def test_ordinal_of_two_categories_is_binary():
     outcome = OutcomeSchema("stage", "ordinal", ("stage",), ("low", "high"))
     head = HEADS["ordinal"](3, outcome, Head()).double()
     scores = torch.tensor([[0.7], [-2.0]], dtype=torch.float64)
-    np.testing.assert_allclose(head.log_probabilities(scores).exp()[:, 0], expit(scores[:, 0]))
+    np.testing.assert_allclose(head.log_probabilities(scores).exp()[:, 0], expit(scores[:, 0].numpy()))
 
 
 def test_cost_of_a_number_is_gaussian_and_its_density_adds_up_to_one():
@@ -59,7 +59,7 @@ def test_cost_of_a_number_is_gaussian_and_its_density_adds_up_to_one():
 
     def density(value):
         label = torch.tensor([[value]], dtype=torch.float64)
-        return float((-head.negative_log_likelihood(scores[:1], label)).exp())
+        return (-head.negative_log_likelihood(scores[:1], label)).exp().item()
 
     total, _ = integrate.quad(density, mean[0] - 9 * sd[0], mean[0] + 9 * sd[0])
     assert total == pytest.approx(1.0)

@@ -93,7 +93,7 @@ def supervise(
 
 @torch.no_grad()
 def start_heads(readers: Sequence[OutcomeReader], data: MultimodalData) -> None:
-    """Let new heads begin at the frequencies of all registered labels, as decoders do at those of features."""
+    """Let new heads begin at the frequencies of all registered labels, as decoders begin at those of x."""
     for reader in readers:
         outcome = data.schema.outcome(reader.name)
         labels = (
