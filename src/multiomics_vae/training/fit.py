@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.minibatch import Minibatch
@@ -20,7 +21,7 @@ from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
 from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Objective, build_penalties
+from multiomics_vae.objective import Objective, Supervision, build_penalties, settle_heads, supervise
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
@@ -114,14 +115,19 @@ def fit(
             run,
             process,
             input_transforms(module) if device.type == "cpu" else None,
+            _bags(module, data),
         )
         keeper = StateKeeper(keep, training, process)
         alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
         rows = _rows(module, config) if alone and not callbacks else None
-        plan = _plan(
-            module, data, run, history, process, keeper, rows, walks=alone and config.gradient_clip == 0
-        )
+        supervision = supervise(data, module.readers, run.training_cells)
+        if resumed is None:
+            module.covariates.learn_from(torch.from_numpy(data.batch[run.training_cells]).to(device))
+            settle_heads(module.readers, supervision, data, run.training_cells)
+        steps = None if training.bags is None else training.n_steps
+        walks = alone and config.gradient_clip == 0
+        plan = _plan(module, data, run, history, process, keeper, rows, walks, supervision, steps)
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
@@ -163,13 +169,23 @@ def _loaders(
     run: TrainingRun,
     process: Process,
     finish: Callable[[Minibatch], Minibatch] | None,
+    bags: Bags | None,
 ) -> tuple[MinibatchLoader, MinibatchLoader | None]:
-    shuffle = np.random.default_rng(run.config.seed)
-    size = run.config.batch_size
-    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process, finish=finish)
-    if len(run.validation_cells) == 0:
-        return training, None
-    return training, MinibatchLoader(data, run.validation_cells, size, process=process, finish=finish)
+    def loader(cells: np.ndarray, generator: np.random.Generator | None) -> MinibatchLoader:
+        size = run.config.batch_size
+        return MinibatchLoader(data, cells, size, generator, process=process, finish=finish, bags=bags)
+
+    training = loader(run.training_cells, np.random.default_rng(run.config.seed))
+    return training, loader(run.validation_cells, None) if len(run.validation_cells) else None
+
+
+def _bags(module: MultimodalModule, data: MultimodalData) -> Bags | None:
+    """Donors stay together where a head pools them, as many cells of each as the head that asks for most."""
+    asked = [reader.head.cells_per_donor for reader in module.readers if reader.of_donors]
+    if not asked:
+        return None
+    sizes = [size for size in asked if size is not None]
+    return Bags(data.donor, max(sizes) if len(sizes) == len(asked) else None)
 
 
 def _plan(
@@ -181,6 +197,8 @@ def _plan(
     keeper: StateKeeper,
     rows: TouchedRows | None,
     walks: bool,
+    supervision: Mapping[str, Supervision],
+    steps_per_epoch: int | None,
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
     names = data.schema.modality_names
@@ -193,8 +211,11 @@ def _plan(
         len(run.training_cells),
         watch=balance.watch if balance else None,
         penalties=penalties,
+        supervision=supervision,
     )
-    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows, walks)
+    return TrainingPlan(
+        module, objective, run.config, names, history, balance, process, keeper, rows, walks, steps_per_epoch
+    )
 
 
 def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:
