@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from multiomics_vae.analysis.aids import PredictionAids
+from multiomics_vae.analysis.mapping.memory import ReferenceMemory
 from multiomics_vae.architecture import ModelConfig
 from multiomics_vae.checking import CheckableModel
 from multiomics_vae.data.dataset import MultimodalData
@@ -17,6 +18,7 @@ from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
+from multiomics_vae.extension import check_something_to_learn, is_query
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
@@ -60,6 +62,7 @@ class TrainableModel(CheckableModel):
         self._data = data
         self._history = History()
         self._aids = PredictionAids()
+        self._memory: ReferenceMemory | None = None
         self.process = ALONE
         self.train_indices = self.validation_indices = self.test_indices = np.empty(0, dtype=np.int64)
 
@@ -242,10 +245,15 @@ class TrainableModel(CheckableModel):
         callbacks: Sequence[Callback],
         resumed: TrainingState | None = None,
     ) -> Self:
+        check_something_to_learn(self.module)
         self.train_indices, self.validation_indices = run.training_cells, run.validation_cells
         before, was_trained = self._history, self.is_trained
         self._history = history
-        self._aids = PredictionAids()
+        # A query keeps them: its z means what it meant before, whatever its covariate weights are.
+        aids = self._aids if is_query(self.module) else PredictionAids()
+        if not is_query(self.module):
+            self._memory = None
+        self._aids = aids
         self.is_trained = True  # so that callbacks can ask
         try:
             result = fit(
@@ -260,7 +268,7 @@ class TrainableModel(CheckableModel):
             )
         finally:
             # What was learned from other weights, in a callback or before, holds no more.
-            self._aids = PredictionAids()
+            self._aids = aids
             # Also after an error: the weights of the best pass are in place.
             self.is_trained = was_trained or history.n_epochs > 0
             if not history.n_epochs:

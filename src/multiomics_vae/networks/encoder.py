@@ -77,13 +77,28 @@ class Encoder(nn.Module):
         with torch.no_grad():
             if batch.encoder_inputs is not None:
                 return self._hide(batch.encoder_inputs)
-            transformed: Tensor | SparseRows = self.transform(batch)
             if self.projection:
-                return self._hide(self.projection(transformed))
+                return self._hide(self.projected(batch))
+            transformed: Tensor | SparseRows = self.transform(batch)
+            if batch.gaps is not None:
+                return self._hide(batch.gaps.filled(_dense(transformed)))
             if isinstance(transformed, SparseRows):
                 # Hiding a zero changes nothing: draw for the stored entries only, which are few.
                 return transformed.with_values(self._hide(transformed.values)).to_dense()
             return self._hide(transformed)
+
+    def projected(self, batch: ModalityBatch) -> Tensor:
+        """Transform and fixed projection of the rows, ``(B_m, R)``; only where there is a projection."""
+        assert self.projection is not None
+        transformed: Tensor | SparseRows = self.transform(batch)
+        if batch.gaps is None:
+            found: Tensor = self.projection(transformed)
+        elif isinstance(transformed, SparseRows):
+            # The same as filling every row, without making it dense: a projection is linear.
+            found = self.projection(transformed) + batch.gaps.filling @ self.projection.components
+        else:
+            found = self.projection(batch.gaps.filled(transformed))
+        return found
 
     def _hide(self, inputs: Tensor) -> Tensor:
         hidden: Tensor = self.input_dropout(inputs)
@@ -96,3 +111,7 @@ class Encoder(nn.Module):
             inputs = torch.cat([inputs, covariates], dim=-1)
         features: Tensor = self.hidden(inputs)  # (B_m, H)
         return features
+
+
+def _dense(rows: Tensor | SparseRows) -> Tensor:
+    return rows.to_dense() if isinstance(rows, SparseRows) else rows
