@@ -200,7 +200,9 @@ def test_parameters_a_batch_get_rows_for_new_ones(likelihood: str) -> None:
 
 
 def test_ordinary_answers_refuse_new_categories_and_name_the_way(reference: MultiVAE) -> None:
-    with pytest.raises(InputError, match=r"not registered with: 'b[78]'.*MultiVAE\.map_query\(mdata, model\)"):
+    with pytest.raises(
+        InputError, match=r"not registered with: 'b[78]'.*MultiVAE\.map_query\(mdata, model\)"
+    ):
         reference.get_latent_representation(new_cells())
 
 

@@ -28,7 +28,13 @@ from multiomics_vae.analysis.mapping.memory import (
     memory_from_tensors,
     name_keys,
 )
-from multiomics_vae.analysis.mapping.query import LEARNING_RATE, Reference, epochs_for, make_query
+from multiomics_vae.analysis.mapping.query import (
+    LEARNING_RATE,
+    Reference,
+    epochs_for,
+    make_query,
+    with_cohorts,
+)
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import options_of
@@ -46,8 +52,12 @@ if TYPE_CHECKING:
 
 MEMORY = "reference/"
 
+
 class MappingModel(TrainableModel):
     """A model that other cells can be mapped onto, and that knows which of them it does not know."""
+
+    # What a query was mapped onto, while it is at hand.
+    _origin: Reference | None = None
 
     @classmethod
     def map_query(
@@ -112,7 +122,7 @@ class MappingModel(TrainableModel):
         made = make_query(mdata, found, max_missing)
         model = cls.__new__(cls)
         model._hold(made.data, options_of(made.data.schema), made.config, made.module)
-        model._aids, model._memory = made.aids, made.memory
+        model._aids, model._memory, model._origin = made.aids, made.memory, found
         model.is_trained = True
         if train and sum(made.n_new):
             batch_size = TrainingConfig.batch_size
@@ -133,9 +143,51 @@ class MappingModel(TrainableModel):
         false_alarms: float = 0.05,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
-        """Whether the model knows cells like these.
+        """Whether the model knows cells like these, at a stated rate of false alarms.
 
-        DOC
+        A cell is compared with cells of the reference that training held out, seen as it is seen: from the
+        same modalities, without the features that it lacks. Three things speak against it, each as the normal
+        score of its level among them:
+
+        - ``distance``: z lies far from the known cells, the mean distance of the 50 nearest of them.
+        - ``surprise``: one half of its features does not tell the other, the log likelihood of hidden
+          features at the mean of z, less what is usual at the cell's depth.
+        - ``shared``: it differs from what the model expects in what many of the query's cells differ in and
+          known cells do not, the log ratio of query and known cells among its neighbours along the leading
+          directions of the residuals. Only of a query, and if the cells of the reference are at hand (or
+          the query was saved when they were); it sees a type of which there are dozens of cells.
+
+        Modalities count by how much each tells of z. ``strangeness`` = log Σ exp of the three.
+
+        Parameters
+        ----------
+        mdata, indices, batch_size
+            As in `get_latent_representation`.
+        false_alarms
+            Share of cells like the reference's that are called unknown.
+
+        Returns
+        -------
+        DataFrame
+            A row a cell: ``p_value`` = (1 + number of held-out cells at least as strange) / (1 + number of
+            held-out cells), a conformal p-value; ``strangeness``, ``distance``, ``surprise``, ``shared``
+            (NaN where it was not looked at); ``verdict``, ``"unknown"`` where the p-value is below
+            ``false_alarms``, else ``"known"``.
+
+        Raises
+        ------
+        InputError
+            If the reference held out fewer than 20 cells with the modalities of some cell.
+
+        Notes
+        -----
+        The rate holds for cells that are exchangeable with the held-out ones. Those of another laboratory are
+        so only as far as the covariate weights take the difference out.
+
+        Examples
+        --------
+        >>> table = query.mapping_confidence()                                  # doctest: +SKIP
+        >>> new_mdata.obs["verdict"] = table["verdict"]                         # doctest: +SKIP
         """
         data, cells = self._ask(mdata, indices, batch_size)
         return confidence_table(self.module, data, cells, self._needed_memory(), false_alarms, batch_size)
@@ -232,9 +284,7 @@ class MappingModel(TrainableModel):
                     )
                     held_out = training
             aids = aids_from_tensors(kept, saved.module)
-            return Reference(
-                saved.config, saved.schema, saved.module, aids, memory, data, training, held_out
-            )
+            return Reference(saved.config, saved.schema, saved.module, aids, memory, data, training, held_out)
         if not isinstance(reference, MappingModel):
             raise InputError(
                 f"reference must be a trained model or the folder of a saved one, not a "
@@ -266,6 +316,8 @@ class MappingModel(TrainableModel):
 
     def _needed_memory(self) -> ReferenceMemory:
         memory = self._own_memory()
+        if memory is not None and self._origin is not None and not memory.cohorts:
+            memory = self._memory = with_cohorts(memory, self.module, self._data, self._origin)
         if memory is None:
             raise InputError(
                 "The model was saved without a memory of its cells, by an older version, and cannot tell what "
@@ -276,7 +328,7 @@ class MappingModel(TrainableModel):
 
     def _all_tensors(self) -> dict[str, torch.Tensor]:
         """What is saved beside the weights: aids of prediction, and the memory."""
-        memory = self._own_memory()
+        memory = self._own_memory() if self._origin is None else self._needed_memory()
         kept = {} if memory is None else memory.to_tensors()
         return {**self._all_aids().to_tensors(), **{f"{MEMORY}{name}": t for name, t in kept.items()}}
 

@@ -239,7 +239,7 @@ class MultiVAE(MappingModel):
         memo[id(self)] = twin
         twin._hold(self._data, self._options, self.config, copy.deepcopy(self.module, memo))
         twin._history = History.from_json(self._history.to_json())
-        twin._aids, twin._memory = self._aids, self._memory
+        twin._aids, twin._memory, twin._origin = self._aids, self._memory, self._origin
         twin.is_trained = self.is_trained
         twin.train_indices, twin.validation_indices = self.train_indices, self.validation_indices
         return twin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -251,8 +252,8 @@ class TrainableModel(CheckableModel):
         self._history = history
         # A query keeps them: its z means what it meant before, whatever its covariate weights are.
         aids = self._aids if is_query(self.module) else PredictionAids()
-        if not is_query(self.module):
-            self._memory = None
+        if self._memory is not None:  # what the cells of a query share depends on its weights
+            self._memory = replace(self._memory, cohorts={}) if is_query(self.module) else None
         self._aids = aids
         self.is_trained = True  # so that callbacks can ask
         try:

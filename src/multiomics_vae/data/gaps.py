@@ -63,7 +63,7 @@ class Gaps:
         """Length of the measured part of a transformed cell, for one of length 1 on average; above 0."""
         square = self.norms.square
         kept = float(square[self.measured].sum() / square.sum().clamp(min=1e-12))
-        return max(kept, 1e-6) ** 0.5
+        return float(max(kept, 1e-6) ** 0.5)
 
     @cached_property
     def filling(self) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from multiomics_vae.data import columns
 from multiomics_vae.data.gaps import FeatureNorms, Gaps
+from multiomics_vae.data.matrices import take_columns
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import Matrix, shown
 from multiomics_vae.data.stored import StoredMatrix, columns_of
@@ -100,7 +101,7 @@ def take_with_gaps(
             f"{matrix.source} is on disk and lacks features. Read it into memory: "
             "mdata = mudata.read_h5mu(path)"
         )
-    taken = columns_of(matrix, wanted[there])
+    taken = take_columns(matrix, wanted[there])
     shape = (taken.shape[0], len(wanted))
     if LIKELIHOODS[likelihood].support in MASKED:
         wide = np.full(shape, np.nan, dtype=np.float32)

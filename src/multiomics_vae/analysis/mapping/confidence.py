@@ -7,48 +7,39 @@ Each is compared with held-out cells of the reference, which the model has not s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from multiomics_vae.analysis.evidence import showing_only
+from multiomics_vae.analysis.mapping.cohort import Cohort
 from multiomics_vae.analysis.mapping.labels import check_share
-from multiomics_vae.analysis.mapping.memory import CellEvidence, ReferenceMemory, cell_evidence
+from multiomics_vae.analysis.mapping.memory import (
+    CellEvidence,
+    ReferenceMemory,
+    Subset,
+    cell_evidence,
+    name_keys,
+)
+from multiomics_vae.analysis.mapping.residuals import hidden_residuals
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.gaps import FeatureNorms
 from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
 FEWEST_HELD_OUT = 20
-N_NEIGHBORS = 15
-N_FOLDS = 10
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+N_NEIGHBORS = 50
+CELLS_AT_ONCE = 2_048
+PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+SMALLEST_SHARE = 0.2
+BEYOND = 0.1
+MOST_TOLD = 0.99
+COLUMNS = ("p_value", "strangeness", "distance", "surprise", "shared")
 KNOWN, UNKNOWN = "known", "unknown"
-
-
-@dataclass(frozen=True, eq=False)
-class Strangeness:
-    """Scores of N cells, each on the scale of held-out cells; large is strange.
-
-    Parameters
-    ----------
-    distance
-        Of z from known cells, ``(N,)``.
-    surprise
-        By how much the hidden halves of its modalities are told worse than those of held-out cells that lie
-        there and are as deep, ``(N,)``.
-    """
-
-    distance: np.ndarray
-    surprise: np.ndarray
-
-    @property
-    def total(self) -> np.ndarray:
-        """The sum of both."""
-        total: np.ndarray = self.distance + self.surprise
-        return total
 
 
 def confidence_table(
@@ -77,7 +68,7 @@ def confidence_table(
     """
     check_share("false_alarms", false_alarms, "false_alarms=0.05")
     names = data.schema.modality_names
-    columns = {name: np.full(len(cells), np.nan) for name in ("p_value", "distance", "surprise")}
+    columns = {name: np.full(len(cells), np.nan) for name in COLUMNS}
     present = data.present[cells]
     for pattern in np.unique(present, axis=0):
         rows = np.flatnonzero((present == pattern).all(axis=1))
@@ -91,9 +82,25 @@ def confidence_table(
                 "reference.train(validation_size=0.2)"
             )
         asked = cell_evidence(module, data, cells[rows], batch_size, given, memory.norms)
-        known, found = compared(held_out, asked, memory.known)
-        columns["p_value"][rows] = p_values(known.total, found.total)
-        columns["distance"][rows], columns["surprise"][rows] = found.distance, found.surprise
+        pairs = {"distance": [distances(held_out, asked, memory.known)]}
+        pairs["surprise"] = [surprise(held_out, asked, m) for m in given]
+        pairs["shared"] = [
+            shared(memory.cohorts[given, m], module, data, cells[rows], batch_size, given, m, memory.norms[m])
+            for m in given
+            if (given, m) in memory.cohorts
+        ]
+        weights = told_by(memory, given)
+        known_total, asked_total = np.zeros(n), np.zeros(len(rows))
+        for name, several in pairs.items():
+            if not several:
+                continue
+            known, asked_here = weighted(several, weights if len(several) > 1 else np.ones(1))
+            columns[name][rows] = asked_here
+            # A cell is strange if it is so in one respect: the largest counts, softly.
+            known_total += np.exp(known)
+            asked_total += np.exp(asked_here)
+        columns["strangeness"][rows] = np.log(asked_total)
+        columns["p_value"][rows] = p_values(known_total, asked_total)
     table = pd.DataFrame(columns, index=pd.Index(data.cell_names[cells]))
     return table.assign(verdict=np.where(table["p_value"] < false_alarms, UNKNOWN, KNOWN))
 
@@ -108,48 +115,106 @@ def p_values(known: np.ndarray, found: np.ndarray) -> np.ndarray:
     return values
 
 
-def compared(
-    held_out: CellEvidence, asked: CellEvidence, known: np.ndarray
-) -> tuple[Strangeness, Strangeness]:
-    """Scores of the held-out cells, each as if it were not one of them, and of the asked cells.
+def told_by(memory: ReferenceMemory, given: Subset) -> np.ndarray:
+    """How much each modality alone tells of z, in nats, −½ Σ_k log(1 − R²_k), as if z were normal: ``(|A|,)``.
+
+    R²_k is the variance of E[z_k | x_m] among held-out cells, over that of E[z_k | x] among training cells.
+    So much a modality counts, lest one that hardly tells cells apart drowns what another shows.
+    """
+    whole = np.maximum(memory.known.var(axis=0), 1e-12)  # (K,)
+    found = []
+    for m in given:
+        alone = memory.held_out.get((m,))
+        told = np.full(len(whole), 0.5) if alone is None else alone.latent.var(axis=0) / whole  # (K,)
+        found.append(float(-0.5 * np.log1p(-told.clip(0.0, MOST_TOLD)).sum()))
+    return np.maximum(np.array(found), 1e-12)
+
+
+def weighted(
+    pairs: list[tuple[np.ndarray, np.ndarray]], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normal scores of the weighted sum of several modalities' normal scores."""
+    scored = [normal_scores(*pair) for pair in pairs]
+    if len(scored) == 1:
+        return scored[0]
+    held_out, asked = (
+        np.sum([w * pair[side] for w, pair in zip(weights, scored, strict=True)], axis=0) for side in (0, 1)
+    )
+    return normal_scores(held_out, asked)
+
+
+def normal_scores(held_out: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels among held-out cells, as normal scores; beyond the strangest of them a straight line.
 
     Parameters
     ----------
     held_out, asked
-        From the same modalities.
-    known
-        Latent means of training cells, ``(n, K)``.
+        Scores, ``(V,)`` and ``(N,)``.
     """
+    rising = np.sort(held_out)
+    scale = max(float(rising.std()), 1e-12)
+
+    def score(values: np.ndarray) -> np.ndarray:
+        below = np.searchsorted(rising, values, side="left")
+        level = norm.ppf((below + 0.5) / (len(rising) + 1))
+        beyond = np.maximum(values - rising[-1], 0.0) / scale
+        found: np.ndarray = level + BEYOND * np.minimum(beyond, 10.0)
+        return found
+
+    return score(held_out), score(asked)
+
+
+def distances(
+    held_out: CellEvidence, asked: CellEvidence, known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean distance of z from its nearest known cells: of held-out and of asked cells."""
     search = NearestNeighbors(n_neighbors=min(N_NEIGHBORS, len(known))).fit(known)
-    distances = [np.log(search.kneighbors(e.latent)[0].mean(axis=1) + 1e-12) for e in (held_out, asked)]
-    centre, scale = distances[0].mean(), max(float(distances[0].std()), 1e-12)
-    distance = [(each - centre) / scale for each in distances]
-    surprise = [np.zeros(len(e.latent)) for e in (held_out, asked)]
-    modalities = [m for m in range(asked.hidden.shape[1]) if np.isfinite(held_out.hidden[:, m]).all()]
-    for m in modalities:
-        pair = _surprise(held_out, asked, m)
-        for total, each in zip(surprise, pair, strict=True):
-            total += each / len(modalities) ** 0.5
-    return Strangeness(distance[0], surprise[0]), Strangeness(distance[1], surprise[1])
+    first, second = (search.kneighbors(e.latent)[0].mean(axis=1) for e in (held_out, asked))
+    return first, second
 
 
-def _surprise(held_out: CellEvidence, asked: CellEvidence, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised shortfall of the hidden log likelihood under its regression on z and depth."""
-    x, y = _inputs(held_out, m), -held_out.hidden[:, m]
-    own = np.empty(len(y))
-    folds = KFold(min(N_FOLDS, len(y)), shuffle=True, random_state=0)
-    for rest, fold in folds.split(x):
-        own[fold] = y[fold] - _fitted(x[rest], y[rest]).predict(x[fold])
-    residual = -asked.hidden[:, m] - _fitted(x, y).predict(_inputs(asked, m))
-    scale = max(float(own.std()), 1e-12)
-    return own / scale, residual / scale
+def surprise(held_out: CellEvidence, asked: CellEvidence, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the hidden halves of a modality are told worse than those of held-out cells as deep.
+
+    The shortfall of the log likelihood under its regression on depth, over its usual size at that depth.
+    """
+    x, y = _of_depth(held_out, m), -held_out.hidden[:, m]
+    fitted = _fitted(x, y)
+    away = y - fitted.predict(x)
+    usual = _fitted(x, np.abs(away))
+    smallest = max(SMALLEST_SHARE * float(np.abs(away).mean()), 1e-12)
+    x_asked = _of_depth(asked, m)
+    others = -asked.hidden[:, m] - fitted.predict(x_asked)
+    return (
+        away / np.maximum(usual.predict(x), smallest),
+        others / np.maximum(usual.predict(x_asked), smallest),
+    )
 
 
-def _fitted(x: np.ndarray, y: np.ndarray) -> RidgeCV:
-    return RidgeCV(PENALTIES).fit(x, y)
+def shared(
+    cohort: Cohort,
+    module: MultimodalModule,
+    data: MultimodalData,
+    cells: np.ndarray,
+    batch_size: int,
+    given: Subset,
+    modality: int,
+    norms: FeatureNorms | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What cells share with new cells and not with known ones; of held-out and of asked cells."""
+    scores = []
+    for start in range(0, len(cells), CELLS_AT_ONCE):
+        here = showing_only(data.loaded(cells[start : start + CELLS_AT_ONCE]), given)
+        found = hidden_residuals(module, here, batch_size, modality, cohort.features, norms)
+        scores.append(cohort.scores(found, name_keys(here.cell_names)))
+    return cohort.held_out.astype(np.float64), np.concatenate(scores)
 
 
-def _inputs(evidence: CellEvidence, m: int) -> np.ndarray:
+def _fitted(x: np.ndarray, y: np.ndarray) -> Pipeline:
+    return make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(x, y)
+
+
+def _of_depth(evidence: CellEvidence, m: int) -> np.ndarray:
     depth = evidence.log_depth[:, [m]]
-    z = evidence.latent
-    return np.hstack([depth, depth**2, np.exp(depth), z, z**2, z * depth])
+    # The log likelihood of counts is nearly linear in the depth itself.
+    return np.hstack([depth, depth**2, np.exp(depth)])

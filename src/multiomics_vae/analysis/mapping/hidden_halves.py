@@ -55,13 +55,7 @@ def hidden_log_likelihood(
     """
     found = np.full(len(cells), np.nan)
     having = np.flatnonzero(data.modalities[modality].row_of_cell[cells] >= 0)
-    n_features = module.likelihoods[modality].n_features
-    generator = np.random.default_rng(SPLIT_SEED)
-    halves = []
-    for _ in range(n_splits if n_features > 1 else 0):
-        first = np.zeros(n_features, dtype=bool)
-        first[generator.permutation(n_features)[: n_features // 2]] = True
-        halves += [first, ~first]
+    halves = halves_of(module.likelihoods[modality].n_features, n_splits)
     with memory_for(batch_size):
         for start in range(0, len(having), CELLS_LOADED):
             places = having[start : start + CELLS_LOADED]
@@ -71,6 +65,17 @@ def hidden_log_likelihood(
                 values = _predicted(module, loaded, batch_size, modality, shown, norms)
                 found[places] += values / max(n_splits, 1)
     return found
+
+
+def halves_of(n_features: int, n_splits: int) -> list[np.ndarray]:
+    """Both halves of so many random cuts of the features, ``(F,)`` each, bool; none of a single feature."""
+    generator = np.random.default_rng(SPLIT_SEED)
+    halves = []
+    for _ in range(n_splits if n_features > 1 else 0):
+        first = np.zeros(n_features, dtype=bool)
+        first[generator.permutation(n_features)[: n_features // 2]] = True
+        halves += [first, ~first]
+    return halves
 
 
 def _predicted(
@@ -84,8 +89,8 @@ def _predicted(
     """Log likelihood of what is not shown, given what is: ``(N,)``."""
     part, counted = data.modalities[modality], data.schema.modalities[modality].depth_from_values
     seen, target = (showing_features(part, mask, norms, counted) for mask in (shown, ~shown))
-    evidence = _with_modality(data, modality, seen)
-    wanted = _with_modality(data, modality, target)
+    evidence = with_modality(data, modality, seen)
+    wanted = with_modality(data, modality, target)
     device = next(module.parameters()).device
     values = []
     for inferred in infer(module, evidence, np.arange(data.n_cells), batch_size):
@@ -96,7 +101,8 @@ def _predicted(
     return np.concatenate(values)
 
 
-def _with_modality(data: MultimodalData, modality: int, part: ModalityData) -> MultimodalData:
+def with_modality(data: MultimodalData, modality: int, part: ModalityData) -> MultimodalData:
+    """The same cells with another table of one modality."""
     parts = list(data.modalities)
     parts[modality] = part
     return replace(data, modalities=tuple(parts))

@@ -14,7 +14,9 @@ N_NEIGHBORS = 30
 UNKNOWN = "unknown"
 
 
-def neighbour_votes(known: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int) -> pd.DataFrame:
+def neighbour_votes(
+    known: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int
+) -> pd.DataFrame:
     """Share of the nearest known cells that have each label, near ones counting more.
 
     The weight of a neighbour at distance d is exp(−d²/2h²), h the mean distance of the cell's neighbours.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from multiomics_vae.analysis.evidence import showing_only
 from multiomics_vae.analysis.latent import latent_table
+from multiomics_vae.analysis.mapping.cohort import Cohort
 from multiomics_vae.analysis.mapping.hidden_halves import hidden_log_likelihood
 from multiomics_vae.analysis.mapping.norms import feature_norms
 from multiomics_vae.data.dataset import MultimodalData
@@ -24,7 +25,10 @@ from multiomics_vae.module import MultimodalModule
 MOST_KNOWN, MOST_HELD_OUT = 5_000, 2_000
 ALL_SUBSETS_UP_TO = 3  # modalities
 MAX_MISSING = 0.2
-NAME = re.compile(r"keys|max_missing|norms/\d{1,4}|latent|held_out/\d{1,4}(\+\d{1,4})*")
+GIVEN = r"\d{1,4}(\+\d{1,4})*"
+NAME = re.compile(
+    rf"keys|max_missing|norms/\d{{1,4}}|latent|held_out/{GIVEN}|cohort/{GIVEN}/\d{{1,4}}/[a-z_]+"
+)
 
 Subset = tuple[int, ...]
 
@@ -75,6 +79,8 @@ class ReferenceMemory:
         `name_keys` of all held-out cells, by which they are found again, ``(n,)``, int64.
     max_missing
         Share of the features of a modality that a query may lack.
+    cohorts
+        Modalities A and one of them -> what the cells of a query share in it; only of a query.
     """
 
     norms: tuple[FeatureNorms | None, ...]
@@ -82,6 +88,7 @@ class ReferenceMemory:
     held_out: Mapping[Subset, CellEvidence] = field(default_factory=dict)
     keys: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     max_missing: float = MAX_MISSING
+    cohorts: Mapping[tuple[Subset, int], Cohort] = field(default_factory=dict)
 
     def to_tensors(self) -> dict[str, Tensor]:
         """All of it by name, for a checkpoint; no names of cells, and nothing that was measured in one."""
@@ -96,7 +103,10 @@ class ReferenceMemory:
         for subset, evidence in self.held_out.items():
             given = list(subset)
             kept = CellEvidence(evidence.latent, evidence.hidden[:, given], evidence.log_depth[:, given])
-            tensors["held_out/" + "+".join(map(str, subset))] = kept.to_tensor()
+            tensors["held_out/" + _written(subset)] = kept.to_tensor()
+        for (subset, m), cohort in self.cohorts.items():
+            for name, tensor in cohort.to_tensors().items():
+                tensors[f"cohort/{_written(subset)}/{m}/{name}"] = tensor
         return tensors
 
 
@@ -114,6 +124,7 @@ def memory_from_tensors(tensors: Mapping[str, Tensor], module: MultimodalModule)
     norms: list[FeatureNorms | None] = [None] * n_modalities
     held_out: dict[Subset, CellEvidence] = {}
     known, keys, max_missing = np.empty((0, n_latent)), np.empty(0, dtype=np.int64), MAX_MISSING
+    cohorts: dict[tuple[Subset, int], dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         positions = [int(digits) for digits in re.findall(r"\d+", name)]
         if not NAME.fullmatch(name) or any(m >= n_modalities for m in positions):
@@ -132,13 +143,31 @@ def memory_from_tensors(tensors: Mapping[str, Tensor], module: MultimodalModule)
         elif name == "max_missing":
             _check(name, tensor, (1,))
             max_missing = round(min(max(float(tensor), 0.0), 0.999), 6)
+        elif name.startswith("cohort/"):
+            subset = _checked_subset(name, positions[:-1])
+            cohorts.setdefault((subset, positions[-1]), {})[name.rsplit("/", 1)[1]] = tensor
         else:
-            subset = tuple(positions)
-            if list(subset) != sorted(set(subset)):
-                raise CheckpointError(f"The saved weights hold {name!r}, whose modalities are out of order.")
+            subset = _checked_subset(name, positions)
             _check(name, tensor, (len(tensor), n_latent + 2 * len(subset)))
             held_out[subset] = _in_place(CellEvidence.from_tensor(tensor, n_latent), subset, n_modalities)
-    return ReferenceMemory(tuple(norms), known, held_out, keys, max_missing)
+    found = {
+        place: Cohort.from_tensors(parts, module.likelihoods[place[1]].n_features)
+        for place, parts in cohorts.items()
+    }
+    for (subset, _), cohort in found.items():
+        if subset not in held_out or len(held_out[subset].latent) != len(cohort.held_out):
+            raise CheckpointError("What the saved query learned does not fit its reference. Save it again.")
+    return ReferenceMemory(tuple(norms), known, held_out, keys, max_missing, found)
+
+
+def _checked_subset(name: str, positions: list[int]) -> Subset:
+    if positions != sorted(set(positions)):
+        raise CheckpointError(f"The saved weights hold {name!r}, whose modalities are out of order.")
+    return tuple(positions)
+
+
+def _written(subset: Subset) -> str:
+    return "+".join(map(str, subset))
 
 
 def _in_place(evidence: CellEvidence, subset: Subset, n_modalities: int) -> CellEvidence:
@@ -183,10 +212,9 @@ def learn_memory(
     """
     norms = feature_norms(module, data, training, seed) if norms is None else norms
     known = latent_table(module, data, some(training, MOST_KNOWN, seed), batch_size).mean
-    chosen = some(held_out, MOST_HELD_OUT, seed)
     tables = {}
     for subset in subsets_of(module.n_modalities) if subsets is None else subsets:
-        having = chosen[data.present[np.ix_(chosen, list(subset))].all(axis=1)]
+        having = some(having_all(data, held_out, subset), MOST_HELD_OUT, seed)
         if len(having):
             tables[subset] = cell_evidence(module, data, having, batch_size, subset, norms)
     return ReferenceMemory(norms, known.astype(np.float64), tables, name_keys(data.cell_names[held_out]))
@@ -223,6 +251,12 @@ def subsets_of(n_modalities: int) -> list[Subset]:
     if n_modalities > ALL_SUBSETS_UP_TO:
         return [*((m,) for m in everything), everything]
     return [s for size in range(1, n_modalities + 1) for s in combinations(everything, size)]
+
+
+def having_all(data: MultimodalData, cells: np.ndarray, subset: Subset) -> np.ndarray:
+    """Those of the cells that have all of some modalities."""
+    found: np.ndarray = cells[data.present[cells][:, np.asarray(subset, dtype=np.int64)].all(axis=1)]
+    return found
 
 
 def some(cells: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -12,11 +12,22 @@ import torch
 from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.evidence import showing_only
+from multiomics_vae.analysis.mapping.cohort import MOST_CELLS, learn_cohort
 from multiomics_vae.analysis.mapping.hidden_halves import showing_features
-from multiomics_vae.analysis.mapping.memory import ReferenceMemory, learn_memory
+from multiomics_vae.analysis.mapping.memory import (
+    MOST_HELD_OUT,
+    ReferenceMemory,
+    Subset,
+    having_all,
+    learn_memory,
+    name_keys,
+    some,
+)
 from multiomics_vae.architecture import ModelConfig
 from multiomics_vae.data.checks import check_container
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.gaps import FeatureNorms
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.data.tolerance import Tolerance, with_new_categories
@@ -26,6 +37,7 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.networks.covariates import CovariateEncoding
 
 BATCH_SIZE = 512
+MOST_NEW = 5_000
 FEWEST_STEPS, FEWEST_EPOCHS = 400, 15
 LEARNING_RATE = 1e-2
 
@@ -120,37 +132,90 @@ def _memory_of(reference: Reference) -> ReferenceMemory | None:
     if reference.memory is not None or reference.data is None:
         return reference.memory
     assert reference.training is not None and reference.held_out is not None
-    return learn_memory(
-        reference.module, reference.data, reference.training, reference.held_out, BATCH_SIZE
-    )
+    return learn_memory(reference.module, reference.data, reference.training, reference.held_out, BATCH_SIZE)
 
 
 def _like_query(memory: ReferenceMemory, reference: Reference, query: MultimodalData) -> ReferenceMemory:
-    """Held-out cells seen as the new ones are: without the features, and with the modalities, that these have."""
-    present = np.unique(query.present, axis=0)
-    subsets = [tuple(int(m) for m in np.flatnonzero(pattern)) for pattern in present]
-    has_gaps = any(part.gaps is not None or part.observed is not None for part in query.modalities)
-    if not has_gaps and all(subset in memory.held_out for subset in subsets):
-        return memory
-    if reference.data is None or reference.held_out is None:
+    """Held-out cells seen as the new ones are: without the features, with the modalities, that these have."""
+    subsets = patterns(query)
+    if reference.data is not None and reference.held_out is not None:
+        seen_cells = seen_like(reference.data, reference.held_out, query, memory.norms)
+        everyone = np.arange(seen_cells.n_cells)
+        seen = learn_memory(
+            reference.module, seen_cells, everyone[:0], everyone, BATCH_SIZE, subsets, memory.norms
+        )
+        return replace(memory, held_out={**memory.held_out, **seen.held_out})
+    if any(_measured(part) is not None for part in query.modalities) or not all(
+        subset in memory.held_out for subset in subsets
+    ):
         warn(
             "The new cells lack features or have modalities together in a way that the saved reference does "
             "not remember, so that their confidence is compared with cells that lack nothing. Give its cells: "
             "MultiVAE.map_query(mdata, reference, reference_mdata=reference_mdata)"
         )
+    return memory
+
+
+def with_cohorts(
+    memory: ReferenceMemory, module: MultimodalModule, query: MultimodalData, reference: Reference
+) -> ReferenceMemory:
+    """The memory, with what the new cells share, where the cells of the reference are at hand.
+
+    Parameters
+    ----------
+    memory, module, query
+        Of the query.
+    reference
+        What it was mapped onto.
+    """
+    if reference.data is None or reference.held_out is None or reference.training is None:
         return memory
-    parts = list(reference.data.loaded(reference.held_out).modalities)
+    keys = name_keys(query.cell_names)
+    cohorts = {}
+    for subset in patterns(query):
+        same = (query.present == np.isin(np.arange(module.n_modalities), subset)).all(axis=1)
+        cells = np.flatnonzero(same)
+        new = showing_only(query.loaded(some(cells, MOST_NEW, 0)), subset)
+        known, held_out = (
+            showing_only(
+                seen_like(
+                    reference.data,
+                    some(having_all(reference.data, chosen, subset), most, 0),
+                    query,
+                    memory.norms,
+                ),
+                subset,
+            )
+            for chosen, most in ((reference.training, MOST_CELLS), (reference.held_out, MOST_HELD_OUT))
+        )
+        for m in subset:
+            found = learn_cohort(
+                module, new, known, held_out, BATCH_SIZE, m, memory.norms[m], keys[some(cells, MOST_NEW, 0)]
+            )
+            if found is not None:
+                cohorts[subset, m] = found
+    return replace(memory, cohorts=cohorts)
+
+
+def patterns(data: MultimodalData) -> list[Subset]:
+    """The sets of modalities that cells have."""
+    return [tuple(int(m) for m in np.flatnonzero(each)) for each in np.unique(data.present, axis=0)]
+
+
+def seen_like(
+    data: MultimodalData,
+    cells: np.ndarray,
+    query: MultimodalData,
+    norms: tuple[FeatureNorms | None, ...],
+) -> MultimodalData:
+    """Cells of the reference, in memory, as if the features that new cells lack had not been measured."""
+    loaded = data.loaded(cells)
+    parts = list(loaded.modalities)
     for m, (part, other) in enumerate(zip(parts, query.modalities, strict=True)):
         measured = _measured(other)
         if measured is not None:
-            counted = reference.schema.modalities[m].depth_from_values
-            parts[m] = showing_features(part, measured, memory.norms[m], counted)
-    data = replace(reference.data.loaded(reference.held_out), modalities=tuple(parts))
-    everyone = np.arange(data.n_cells)
-    seen = learn_memory(
-        reference.module, data, everyone[:0], everyone, BATCH_SIZE, subsets, memory.norms
-    )
-    return replace(memory, held_out={**memory.held_out, **seen.held_out})
+            parts[m] = showing_features(part, measured, norms[m], data.schema.modalities[m].depth_from_values)
+    return replace(loaded, modalities=tuple(parts))
 
 
 def _measured(part: Any) -> np.ndarray | None:
