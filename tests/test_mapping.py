@@ -136,7 +136,7 @@ def test_a_new_category_starts_at_the_average_of_the_known_ones(reference: Multi
 
 
 def _first_layer(model: MultiVAE, mdata: mudata.MuData) -> np.ndarray:
-    """What the first linear layer of the RNA encoder makes of the cells, which is linear in the covariates."""
+    """What the first linear layer of the RNA encoder makes of the cells; linear in the covariates."""
     from multiomics_vae.data.loader import make_minibatch
 
     data = model._read(mdata)

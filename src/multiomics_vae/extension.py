@@ -110,6 +110,7 @@ def n_new_of(tensors: Mapping[str, torch.Tensor], schema: Schema) -> tuple[int, 
     fits = found.dtype == torch.int64 and tuple(found.shape) == (len(sizes),)
     if not fits or not all(0 <= int(n) < size for n, size in zip(found, sizes, strict=True)):
         raise CheckpointError(
-            f"The saved {N_NEW!r} does not fit the {len(sizes)} covariates of the schema. Save the query again."
+            f"The saved {N_NEW!r} does not fit the {len(sizes)} covariates of the schema. Save the query "
+            "again."
         )
     return tuple(int(n) for n in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -124,7 +125,7 @@ class MappingModel(TrainableModel):
         model._hold(made.data, options_of(made.data.schema), made.config, made.module)
         model._aids, model._memory, model._origin = made.aids, made.memory, found
         model.is_trained = True
-        if train and sum(made.n_new):
+        if train and any(made.n_new):
             batch_size = TrainingConfig.batch_size
             model.train(
                 epochs_for(made.data.n_cells, batch_size) if max_epochs is None else max_epochs,
@@ -141,6 +142,7 @@ class MappingModel(TrainableModel):
         indices: CellSelection = None,
         *,
         false_alarms: float = 0.05,
+        shared: bool = False,
         batch_size: int = ANSWER_BATCH_SIZE,
     ) -> pd.DataFrame:
         """Whether the model knows cells like these, at a stated rate of false alarms.
@@ -154,10 +156,9 @@ class MappingModel(TrainableModel):
           features at the mean of z, less what is usual at the cell's depth.
         - ``shared``: it differs from what the model expects in what many of the query's cells differ in and
           known cells do not, the log ratio of query and known cells among its neighbours along the leading
-          directions of the residuals. Only of a query, and if the cells of the reference are at hand (or
-          the query was saved when they were); it sees a type of which there are dozens of cells.
+          directions of the residuals.
 
-        Modalities count by how much each tells of z. ``strangeness`` = log Σ exp of the three.
+        Modalities count by how much each tells of z. ``strangeness`` = log Σ exp of them.
 
         Parameters
         ----------
@@ -165,6 +166,12 @@ class MappingModel(TrainableModel):
             As in `get_latent_representation`.
         false_alarms
             Share of cells like the reference's that are called unknown.
+        shared
+            Also look at what cells of the query share: it finds types that differ by little in many features,
+            if dozens of their cells are there. For cells of the same laboratory, mapped with
+            ``train=False``: what tells all new cells from the known ones counts as strange too, and what the
+            weights of a new batch have learned of a type they take from all other cells. Needs the cells of
+            the reference.
 
         Returns
         -------
@@ -177,7 +184,8 @@ class MappingModel(TrainableModel):
         Raises
         ------
         InputError
-            If the reference held out fewer than 20 cells with the modalities of some cell.
+            If the reference held out fewer than 20 cells with the modalities of some cell; for ``shared`` of
+            a model that is no query, or whose reference's cells are not at hand.
 
         Notes
         -----
@@ -190,7 +198,12 @@ class MappingModel(TrainableModel):
         >>> new_mdata.obs["verdict"] = table["verdict"]                         # doctest: +SKIP
         """
         data, cells = self._ask(mdata, indices, batch_size)
-        return confidence_table(self.module, data, cells, self._needed_memory(), false_alarms, batch_size)
+        memory = self._needed_memory()
+        if not shared:
+            memory = replace(memory, cohorts={})
+        elif not memory.cohorts:
+            memory = self._memory = self._with_cohorts(memory)
+        return confidence_table(self.module, data, cells, memory, false_alarms, batch_size)
 
     def transfer_labels(
         self,
@@ -256,9 +269,8 @@ class MappingModel(TrainableModel):
         votes.index = pd.Index(data.cell_names[cells])
         p_values = np.full(len(cells), np.nan)
         if false_alarms > 0:
-            found = confidence_table(
-                self.module, data, cells, self._needed_memory(), false_alarms, batch_size
-            )
+            memory = replace(self._needed_memory(), cohorts={})
+            found = confidence_table(self.module, data, cells, memory, false_alarms, batch_size)
             p_values = found["p_value"].to_numpy()
         return transfer_table(votes, p_values, least_probability, false_alarms)
 
@@ -316,19 +328,25 @@ class MappingModel(TrainableModel):
 
     def _needed_memory(self) -> ReferenceMemory:
         memory = self._own_memory()
-        if memory is not None and self._origin is not None and not memory.cohorts:
-            memory = self._memory = with_cohorts(memory, self.module, self._data, self._origin)
         if memory is None:
             raise InputError(
-                "The model was saved without a memory of its cells, by an older version, and cannot tell what "
-                "it knows. Map the cells with those that it was trained on: "
+                "The model was saved without a memory of its cells, by an older version, and cannot tell "
+                "what it knows. Map the cells with those that it was trained on: "
                 "MultiVAE.map_query(mdata, reference, reference_mdata=reference_mdata)"
             )
         return memory
 
+    def _with_cohorts(self, memory: ReferenceMemory) -> ReferenceMemory:
+        if self._origin is None or self._origin.data is None:
+            raise InputError(
+                "What new cells share is told from the cells of the reference, which are not at hand. Give "
+                "them: MultiVAE.map_query(mdata, reference, reference_mdata=reference_mdata)"
+            )
+        return with_cohorts(memory, self.module, self._data, self._origin)
+
     def _all_tensors(self) -> dict[str, torch.Tensor]:
         """What is saved beside the weights: aids of prediction, and the memory."""
-        memory = self._own_memory() if self._origin is None else self._needed_memory()
+        memory = self._own_memory()
         kept = {} if memory is None else memory.to_tensors()
         return {**self._all_aids().to_tensors(), **{f"{MEMORY}{name}": t for name, t in kept.items()}}
 

@@ -18,7 +18,7 @@ from multiomics_vae.architecture import build_module
 from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
-from multiomics_vae.data.registration import read, register
+from multiomics_vae.data.registration import register
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.mapping import MappingModel

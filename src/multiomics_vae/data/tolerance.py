@@ -111,7 +111,6 @@ def take_with_gaps(
         wide = np.zeros(shape, dtype=taken.dtype)
         wide[:, there] = taken
         return wide
-    assert sp.issparse(taken)
     # Rising positions keep the columns of a row sorted.
     return sp.csr_matrix((taken.data, there[taken.indices], taken.indptr), shape=shape)
 

@@ -6,9 +6,9 @@ and a cell is strange if its neighbours along them are new cells and not known o
 because cells of a known type that is common among the new ones have none.
 
 The directions are found in other new cells than those that are looked at (five folds), so that a cell does
-not draw a direction to itself. What all new cells differ in is no type but a batch, and what the weights of
-a new batch have learned of a type, they have taken from all others: so the half of the new cells that looks
-most like known ones is laid on the half of the known cells that does.
+not draw a direction to itself. What all new cells differ in is found too: a batch effect that the weights of
+a new batch have not learned makes every new cell strange, and one that they have learned from cells of an
+unknown type takes from all what these differ in. So this is for cells of the same laboratory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from multiomics_vae.module import MultimodalModule
 
 MOST_CELLS, MOST_FEATURES = 2_500, 2_000
 FEWEST_CELLS = 50
-N_DIRECTIONS, N_NEIGHBORS, N_FOLDS, N_ALIGNMENTS = 10, 100, 5, 4
+N_DIRECTIONS, N_NEIGHBORS, N_FOLDS = 10, 100, 5
 SMALLEST_SD = 0.05  # of a standardised residual, which has 1
 
 
@@ -54,8 +54,6 @@ class Cohort:
         In which fold each of them is, ``(n,)``.
     held_out
         Scores of held-out cells of the reference, ``(V,)``.
-    shift
-        By how much new cells lie off known ones along the directions; taken off the new ones; ``(5, R)``.
     """
 
     features: np.ndarray
@@ -66,7 +64,6 @@ class Cohort:
     keys: np.ndarray
     folds: np.ndarray
     held_out: np.ndarray
-    shift: np.ndarray
 
     def scores(self, residuals: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Log ratio of the shares of new and of known cells among the nearest: ``(N,)``.
@@ -82,10 +79,7 @@ class Cohort:
         place = np.searchsorted(self.keys, keys, sorter=order).clip(max=len(order) - 1)
         fold = np.where(self.keys[order[place]] == keys, self.folds[order[place]], -1)  # (N,)
         x = (residuals - self.scale[0]) / self.scale[1]
-        is_new = (fold >= 0)[:, None]
-        each = np.stack(
-            [self._of_fold(f, x @ self.directions[f] - is_new * self.shift[f]) for f in range(N_FOLDS)]
-        )  # (5, N)
+        each = np.stack([self._of_fold(f, x @ self.directions[f]) for f in range(N_FOLDS)])  # (5, N)
         own = each[fold.clip(min=0), np.arange(len(x))]
         found: np.ndarray = np.where(fold >= 0, own, each.mean(axis=0))
         return found
@@ -126,7 +120,6 @@ class Cohort:
             "keys": (n_new,),
             "folds": (n_new,),
             "held_out": (len(values["held_out"]),),
-            "shift": (N_FOLDS, rank),
         }
         whole = ("features", "keys", "folds")
         fits = all(
@@ -187,24 +180,10 @@ def learn_cohort(
         right = randomized_svd(x[folds != fold], rank, n_iter=4, random_state=seed)[2].T  # (G, R)
         directions.append(right / np.maximum((reference @ right).std(axis=0), 1e-6))
     stacked = np.stack(directions)  # (5, G, R)
-    there, here = reference @ stacked, x @ stacked  # (5, n, R)
-    shift = np.stack([_shift(here[f][folds != f], there[f]) for f in range(N_FOLDS)]).astype(np.float32)
     none = np.zeros(held_out.n_cells, dtype=np.float32)
-    cohort = Cohort(features, scale, stacked, there, here - shift[:, None], keys, folds, none, shift)
+    cohort = Cohort(features, scale, stacked, reference @ stacked, x @ stacked, keys, folds, none)
     scores = np.mean([cohort._of_fold(f, others @ stacked[f]) for f in range(N_FOLDS)], axis=0)
     return replace(cohort, held_out=scores.astype(np.float32))
-
-
-def _shift(new: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """By how much the halves of both that look most alike are apart, ``(R,)``; found step by step."""
-    shift = np.median(new, axis=0) - np.median(known, axis=0)
-    for _ in range(N_ALIGNMENTS):
-        moved = new - shift
-        scores = [_ratio(moved, known, places) for places in (moved, known)]
-        alike = [each <= np.median(each) for each in scores]
-        shift = new[alike[0]].mean(axis=0) - known[alike[1]].mean(axis=0)
-    found: np.ndarray = shift
-    return found
 
 
 def _ratio(new: np.ndarray, known: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Whether a model knows cells like these: how far from known cells they lie, and how badly they are told.
 
-Two things speak against a cell. Its z may lie where few known cells lie. Or it lies among known cells, since an
-encoder must put it somewhere, but is not what these are: then half of its features do not tell the other.
-Each is compared with held-out cells of the reference, which the model has not seen and does know.
+Two things speak against a cell. Its z may lie where few known cells lie. Or it lies among known cells, since
+an encoder must put it somewhere, but is not what these are: then half of its features do not tell the other.
+A third, what it shares with other new cells, is that of `cohort.py`. Each is compared with held-out cells of
+the reference, which the model has not seen and does know.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def confidence_table(
         if held_out is None or n < FEWEST_HELD_OUT:
             raise InputError(
                 f"The reference remembers {n} held-out cells with {[names[m] for m in given]} to compare "
-                f"{len(rows)} cells with; {FEWEST_HELD_OUT} are needed. Hold out more of them in its training: "
-                "reference.train(validation_size=0.2)"
+                f"{len(rows)} cells with; {FEWEST_HELD_OUT} are needed. Hold out more of them in its "
+                "training: reference.train(validation_size=0.2)"
             )
         asked = cell_evidence(module, data, cells[rows], batch_size, given, memory.norms)
         pairs = {"distance": [distances(held_out, asked, memory.known)]}
@@ -108,7 +109,7 @@ def confidence_table(
 def p_values(known: np.ndarray, found: np.ndarray) -> np.ndarray:
     """(1 + number of held-out cells at least as strange) / (1 + number of held-out cells): ``(N,)``.
 
-    Of a cell like the held-out ones it is below α with probability α at the most (conformal; Vovk et al. 2005).
+    Of a cell like the held-out ones it is at most α with probability α at most (conformal; Vovk et al. 2005).
     """
     at_least = len(known) - np.searchsorted(np.sort(known), found, side="left")
     values: np.ndarray = (1 + at_least) / (1 + len(known))
@@ -116,7 +117,7 @@ def p_values(known: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def told_by(memory: ReferenceMemory, given: Subset) -> np.ndarray:
-    """How much each modality alone tells of z, in nats, −½ Σ_k log(1 − R²_k), as if z were normal: ``(|A|,)``.
+    """How much each modality alone tells of z, −½ Σ_k log(1 − R²_k) nats, as if z were normal: ``(|A|,)``.
 
     R²_k is the variance of E[z_k | x_m] among held-out cells, over that of E[z_k | x] among training cells.
     So much a modality counts, lest one that hardly tells cells apart drowns what another shows.
@@ -127,7 +128,8 @@ def told_by(memory: ReferenceMemory, given: Subset) -> np.ndarray:
         alone = memory.held_out.get((m,))
         told = np.full(len(whole), 0.5) if alone is None else alone.latent.var(axis=0) / whole  # (K,)
         found.append(float(-0.5 * np.log1p(-told.clip(0.0, MOST_TOLD)).sum()))
-    return np.maximum(np.array(found), 1e-12)
+    weights: np.ndarray = np.maximum(np.array(found), 1e-12)
+    return weights
 
 
 def weighted(

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from multiomics_vae.analysis.aids import PredictionAids
-from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.depth import DepthModel
+from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.evidence import showing_only
 from multiomics_vae.analysis.mapping.cohort import MOST_CELLS, learn_cohort
 from multiomics_vae.analysis.mapping.hidden_halves import showing_features
@@ -131,7 +131,8 @@ def epochs_for(n_cells: int, batch_size: int) -> int:
 def _memory_of(reference: Reference) -> ReferenceMemory | None:
     if reference.memory is not None or reference.data is None:
         return reference.memory
-    assert reference.training is not None and reference.held_out is not None
+    if reference.training is None or reference.held_out is None:
+        return None
     return learn_memory(reference.module, reference.data, reference.training, reference.held_out, BATCH_SIZE)
 
 
@@ -150,8 +151,8 @@ def _like_query(memory: ReferenceMemory, reference: Reference, query: Multimodal
     ):
         warn(
             "The new cells lack features or have modalities together in a way that the saved reference does "
-            "not remember, so that their confidence is compared with cells that lack nothing. Give its cells: "
-            "MultiVAE.map_query(mdata, reference, reference_mdata=reference_mdata)"
+            "not remember, so that their confidence is compared with cells that lack nothing. Give its "
+            "cells: MultiVAE.map_query(mdata, reference, reference_mdata=reference_mdata)"
         )
     return memory
 
