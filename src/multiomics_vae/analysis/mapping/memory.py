@@ -120,6 +120,11 @@ def memory_from_tensors(tensors: Mapping[str, Tensor], module: MultimodalModule)
     """
     if not tensors:
         return None
+    missing = {"latent", "keys", "max_missing"}.difference(tensors)
+    if missing:
+        raise CheckpointError(
+            f"The saved weights lack {'reference/' + min(missing)!r}. Save the model again."
+        )
     n_latent, n_modalities = module.n_latent, module.n_modalities
     norms: list[FeatureNorms | None] = [None] * n_modalities
     held_out: dict[Subset, CellEvidence] = {}
