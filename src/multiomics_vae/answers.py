@@ -269,8 +269,12 @@ class AnsweringModel(ScviModel):
         check_batch_size(batch_size)
         if n_samples is not None:
             check_whole("n_samples", n_samples, 1, "n_samples=10")
-        data = self._data if mdata is None else read(mdata, self._data.schema)
+        data = self._data if mdata is None else self._read(mdata)
         return data, select_cells(data, indices)
+
+    def _read(self, mdata: MuData) -> MultimodalData:
+        """Other cells, under the model's schema."""
+        return read(mdata, self._data.schema)
 
     def _latent(
         self, mdata: MuData | None, indices: CellSelection, modalities: Iterable[str] | None, batch_size: int

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multiomics_vae.analysis.aids import aids_from_tensors
 from multiomics_vae.architecture import build_module
 from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
-from multiomics_vae.data.registration import read, register
+from multiomics_vae.data.registration import register
 from multiomics_vae.data.schema import UNLABELLED
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.heads import Head
+from multiomics_vae.mapping import MappingModel
 from multiomics_vae.objective import start_heads
-from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
 from multiomics_vae.training.saved import SavedModel, load_model, save_model
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class MultiVAE(TrainableModel):
+class MultiVAE(MappingModel):
     """A variational autoencoder over several modalities of the same cells.
 
     z ~ p(z);  x_m ~ p_m(x_m | z, s) for every modality m;  q(z | x_A) fuses the experts of the
@@ -226,8 +225,8 @@ class MultiVAE(TrainableModel):
             raise NotFittedError("There is nothing to save yet. Train the model: model.train()")
         if not self.process.is_first:
             return
-        aids = self._all_aids().to_tensors()
-        saved = SavedModel(self.config, self._data.schema, self.module, self._history, aids)
+        beside = self._all_tensors()
+        saved = SavedModel(self.config, self._data.schema, self.module, self._history, beside)
         save_model(dir_path, type(self).__name__, saved, overwrite)
 
     @classmethod
@@ -248,10 +247,10 @@ class MultiVAE(TrainableModel):
         """
         saved = load_model(dir_path, cls.__name__)
         model = cls.__new__(cls)
-        data, options = read(mdata, saved.schema).with_own_values(), options_of(saved.schema)
-        model._hold(data, options, saved.config, saved.module)
+        data = model._read_for(saved, mdata).with_own_values()
+        model._hold(data, options_of(saved.schema), saved.config, saved.module)
         model._history = saved.history
-        model._aids = aids_from_tensors(saved.aids, saved.module)
+        model._restore_beside(saved.aids)
         model.is_trained = True
         return model
 
@@ -263,7 +262,7 @@ class MultiVAE(TrainableModel):
         memo[id(self)] = twin
         twin._hold(self._data, self._options, self.config, copy.deepcopy(self.module, memo))
         twin._history = History.from_json(self._history.to_json())
-        twin._aids = self._aids
+        twin._aids, twin._memory, twin._origin = self._aids, self._memory, self._origin
         twin.is_trained = self.is_trained
         twin.train_indices, twin.validation_indices = self.train_indices, self.validation_indices
         return twin

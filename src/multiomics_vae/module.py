@@ -30,6 +30,7 @@ from multiomics_vae.likelihoods import CellContext, FusedTerms, Likelihood
 from multiomics_vae.networks.covariates import CovariateEncoding
 from multiomics_vae.networks.decoder import Decoder
 from multiomics_vae.networks.encoder import Encoder
+from multiomics_vae.networks.extension import ExtendedLinear
 from multiomics_vae.priors import Prior
 
 
@@ -83,17 +84,20 @@ class OutputPart:
         Observations of the n features.
     sample
         Which features they are; None for all.
+    measured
+        True if they are those that were measured, and not drawn to stand for all.
     """
 
     weight: Tensor
     bias: Tensor
     chunked: ChunkedEntries
     sample: FeatureSample | None = None
+    measured: bool = False
 
     @property
     def scale(self) -> float:
         """By what a sum over these features is multiplied to estimate the sum over all."""
-        return 1.0 if self.sample is None else self.sample.scale
+        return 1.0 if self.sample is None or self.measured else self.sample.scale
 
 
 class MultimodalModule(nn.Module):
@@ -209,7 +213,8 @@ class MultimodalModule(nn.Module):
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
         All are seen if there are no more than ``n_features``, if the likelihood is normalised over
-        features (a softmax needs its full normaliser), and if it is not fused with the last layer.
+        features (a softmax needs its full normaliser), if it is not fused with the last layer, and if
+        some were not measured.
 
         Parameters
         ----------
@@ -223,6 +228,8 @@ class MultimodalModule(nn.Module):
             Where the drawn rows of the last layer's matrix come from; None takes them from the matrix.
         """
         if not isinstance(batch.values, SparseRows) or batch.values.n_features <= n_features:
+            return None
+        if batch.gaps is not None:
             return None
         cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
@@ -273,6 +280,9 @@ class MultimodalModule(nn.Module):
         own = covariates.rows(batch.rows)
         cells = CellContext(batch.depth, own.batch, batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
+        if terms is not None and terms.depth is not None and batch.gaps is not None:
+            # Shares are of the measured features then, and so is the sum that they divide among them.
+            terms = replace(terms, depth=terms.depth * batch.gaps.kept_share)
         output = drawn or (None if terms is None else self._whole_output(modality, batch))
         z = z[:, batch.rows]  # (S, B_m, K)
         if terms is None or output is None:
@@ -283,7 +293,11 @@ class MultimodalModule(nn.Module):
         if batch.chunked is None:
             return None
         layer = self.parts[modality].decoder.last_layers[0]
-        return OutputPart(layer.weight, layer.bias, batch.chunked)
+        if batch.gaps is None:
+            return OutputPart(layer.weight, layer.bias, batch.chunked)
+        sample = batch.gaps.sample
+        rows = sample.rows_of(layer.weight), sample.rows_of(layer.bias)
+        return OutputPart(*rows, batch.chunked, sample, measured=True)
 
     def _plain_log_likelihood(
         self,
@@ -300,6 +314,8 @@ class MultimodalModule(nn.Module):
             log_prob = self.parts[modality].likelihood.log_prob(batch.dense, outputs, cells)  # (B_m, F)
             if batch.observed is not None:
                 log_prob = log_prob.masked_fill(~batch.observed, 0.0)
+            if batch.gaps is not None:
+                log_prob = log_prob.masked_fill(~batch.gaps.measured, 0.0)
             each = log_prob.sum(-1)  # (B_m,)
             totals.append((each if weights is None else each * weights[s]).sum())
             per_cell.append(each.detach())
@@ -345,4 +361,7 @@ class MultimodalModule(nn.Module):
             for term in (part.decoder.log_prior(), part.likelihood.log_prior()):
                 if term is not None:
                     total = total + term
+        for layer in self.modules():
+            if isinstance(layer, ExtendedLinear):
+                total = total + layer.log_prior()
         return total

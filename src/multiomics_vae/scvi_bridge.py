@@ -187,8 +187,8 @@ class ScviModel(BaseModelClass):  # type: ignore[misc]
         'MultiVAE.setup_mudata(mdata, batch_key="batch"); model = MultiVAE(mdata)'
     )
     load_query_data = prepare_query_mudata = prepare_query_anndata = _refused(
-        "A model is not adapted to new batches. Cells of the batches that it knows need no preparation: "
-        "model.get_latent_representation(mdata)"
+        "A query is mapped by another method: query = MultiVAE.map_query(mdata, model). Cells of the batches "
+        "that a model knows need no preparation: model.get_latent_representation(mdata)"
     )
     differential_abundance = _refused(
         "There is no differential abundance here. Compare neighbourhoods of the embedding: "

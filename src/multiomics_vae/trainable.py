@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from multiomics_vae.analysis.aids import PredictionAids
+from multiomics_vae.analysis.mapping.memory import ReferenceMemory
 from multiomics_vae.analysis.outcomes.finishing import finish_heads
 from multiomics_vae.analysis.outcomes.leakage import split
 from multiomics_vae.architecture import ModelConfig
@@ -18,6 +20,7 @@ from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
+from multiomics_vae.extension import check_something_to_learn, is_query
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
 from multiomics_vae.predicting import PredictingModel
@@ -62,6 +65,7 @@ class TrainableModel(PredictingModel):
         self._data = data
         self._history = History()
         self._aids = PredictionAids()
+        self._memory: ReferenceMemory | None = None
         self.process = ALONE
         self.train_indices = self.validation_indices = self.test_indices = np.empty(0, dtype=np.int64)
 
@@ -249,10 +253,15 @@ class TrainableModel(PredictingModel):
         callbacks: Sequence[Callback],
         resumed: TrainingState | None = None,
     ) -> Self:
+        check_something_to_learn(self.module)
         self.train_indices, self.validation_indices = run.training_cells, run.validation_cells
         before, was_trained = self._history, self.is_trained
         self._history = history
-        self._aids = PredictionAids()
+        # A query keeps them: its z means what it meant before, whatever its covariate weights are.
+        aids = self._aids if is_query(self.module) else PredictionAids()
+        if self._memory is not None:  # what the cells of a query share depends on its weights
+            self._memory = replace(self._memory, cohorts={}) if is_query(self.module) else None
+        self._aids = aids
         self.is_trained = True  # so that callbacks can ask
         try:
             result = fit(
@@ -267,12 +276,12 @@ class TrainableModel(PredictingModel):
             )
         finally:
             # What was learned from other weights, in a callback or before, holds no more.
-            self._aids = PredictionAids()
+            self._aids = aids
             # Also after an error: the weights of the best pass are in place.
             self.is_trained = was_trained or history.n_epochs > 0
             if not history.n_epochs:
                 self._history = before
-        if result.n_steps:
+        if result.n_steps and not is_query(self.module):
             finish_heads(self.module, self._data, run.training_cells)
         self.process = result.process
         if result.interrupted:

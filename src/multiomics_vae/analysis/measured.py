@@ -28,4 +28,6 @@ def measured_values(part: ModalityData, cells: np.ndarray, features: np.ndarray)
         values[~loaded.observed[:, features]] = np.nan
     if loaded.coverage is not None:
         values[dense(take_rows(loaded.coverage, rows))[:, features] <= 0] = np.nan
+    if loaded.gaps is not None:
+        values[:, ~loaded.gaps.measured.numpy()[features]] = np.nan
     return values

@@ -252,13 +252,16 @@ def _observed(
 ) -> ObservedModality:
     own = covariates.rows(batch.rows)
     coverage = None if batch.coverage is None else batch.coverage.double()
+    values, observed = batch.dense.double(), batch.observed
+    if batch.gaps is not None:
+        observed = batch.gaps.measured.expand(values.shape)
     return ObservedModality(
         name=name,
         decoder=_constant(module.parts[m].decoder),
         likelihood=_constant(module.parts[m].likelihood),
         rows=batch.rows,
-        values=batch.dense.double(),
-        observed=batch.observed,
+        values=values,
+        observed=observed,
         context=CellContext(batch.depth.double(), own.batch, coverage),
         covariates=module.covariates(own).double(),
     )

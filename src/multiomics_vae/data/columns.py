@@ -153,7 +153,8 @@ def codes_of(column: Column, covariate: CategoricalCovariate, allow_new: bool = 
         raise InputError(
             f"`{column.role}`: column {column.key!r} has categories the model was not registered with: "
             f"{shown(unseen)}. {did_you_mean(unseen[0], covariate.categories)} Keep the cells of the others: "
-            f"`mdata = mdata[~{column.code}.astype(str).isin({unseen[:20]}).to_numpy()].copy()`."
+            f"`mdata = mdata[~{column.code}.astype(str).isin({unseen[:20]}).to_numpy()].copy()`. "
+            "Or map the cells of new ones onto the model: `query = MultiVAE.map_query(mdata, model)`."
         )
     return lookup[codes].astype(np.int64)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.sparse as sp
 
+from multiomics_vae.data.gaps import Gaps
 from multiomics_vae.data.matrices import dense
 from multiomics_vae.data.resident import ResidentRows
 from multiomics_vae.data.schema import Schema
@@ -36,6 +37,8 @@ class ModalityData:
     encoder_inputs
         What the encoder makes of each row before anything is learned, ``(N_m, R)``, float32, where it was
         worked out beforehand.
+    gaps
+        Features of counts that were not measured in any cell; None where all were.
     """
 
     values: sp.csr_matrix | np.ndarray | StoredRows
@@ -45,6 +48,7 @@ class ModalityData:
     coverage: sp.csr_matrix | np.ndarray | StoredRows | None = None
     resident: ResidentRows | None = None
     encoder_inputs: np.ndarray | None = None
+    gaps: Gaps | None = None
 
     @property
     def on_disk(self) -> bool:
@@ -79,6 +83,7 @@ class ModalityData:
             observed,
             None if self.coverage is None else take_rows(self.coverage, rows),
             encoder_inputs=None if self.encoder_inputs is None else self.encoder_inputs[rows],
+            gaps=self.gaps,
         )
 
 

@@ -83,6 +83,7 @@ def _gather(modality: ModalityData, cells: np.ndarray) -> ModalityBatch:
         observed=None if observed is None else torch.from_numpy(observed[chosen]),
         coverage=None if coverage is None else _dense(take_rows(coverage, chosen)),
         encoder_inputs=None if inputs is None else torch.from_numpy(inputs[chosen]),
+        gaps=modality.gaps,
     )
 
 

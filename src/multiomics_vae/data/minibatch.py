@@ -11,6 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from multiomics_vae.data.gaps import Gaps
 from multiomics_vae.data.share import Share
 from multiomics_vae.kernels import ChunkedEntries, ChunkOptions, SparseRows, chunk_rows
 
@@ -35,6 +36,8 @@ class ModalityBatch:
     encoder_inputs
         What the encoder makes of the rows before anything is learned, ``(B_m, R)``; None where it has to be
         worked out.
+    gaps
+        Features of counts that were not measured in any cell; None where all were.
     """
 
     rows: Tensor
@@ -43,6 +46,7 @@ class ModalityBatch:
     observed: Tensor | None = None
     coverage: Tensor | None = None
     encoder_inputs: Tensor | SparseRows | None = None
+    gaps: Gaps | None = None
 
     @property
     def dense(self) -> Tensor:
@@ -51,10 +55,14 @@ class ModalityBatch:
 
     @cached_property
     def chunked(self) -> ChunkedEntries | None:
-        """Sparse observations sorted for the fused likelihoods, once for all that ask; None if dense."""
+        """Sparse observations sorted for the fused likelihoods, once for all that ask; None if dense.
+
+        Of the measured features only, where there are gaps.
+        """
         if not isinstance(self.values, SparseRows):
             return None
-        return chunk_rows(self.values, self.values.values.new_empty(len(self.rows), 1), ChunkOptions())
+        values = self.values if self.gaps is None else self.gaps.sample.entries(self.values)
+        return chunk_rows(values, values.values.new_empty(len(self.rows), 1), ChunkOptions())
 
     def to(self, device: torch.device | str) -> ModalityBatch:
         """Copy to a device."""
@@ -65,6 +73,7 @@ class ModalityBatch:
             None if self.observed is None else self.observed.to(device),
             None if self.coverage is None else self.coverage.to(device),
             None if self.encoder_inputs is None else self.encoder_inputs.to(device),
+            None if self.gaps is None else self.gaps.to(device),
         )
 
 

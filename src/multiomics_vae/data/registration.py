@@ -22,7 +22,8 @@ from multiomics_vae.data.options import SetupOptions, check_options
 from multiomics_vae.data.outcomes import register_outcomes, warn_if_features
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import raw_values, source_of
-from multiomics_vae.data.stored import columns_of, matrix_of
+from multiomics_vae.data.stored import matrix_of
+from multiomics_vae.data.tolerance import Tolerance, take_with_gaps
 from multiomics_vae.errors import InputError, warn
 from multiomics_vae.likelihoods import LIKELIHOODS
 
@@ -103,7 +104,12 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
 
 
 def read(
-    mdata: Any, schema: Schema, *, average_new_batches: bool = False, donor_needed: bool = False
+    mdata: Any,
+    schema: Schema,
+    tolerance: Tolerance | None = None,
+    *,
+    average_new_batches: bool = False,
+    donor_needed: bool = False,
 ) -> MultimodalData:
     """Read other cells under a schema that exists: features and categories are matched by name.
 
@@ -116,6 +122,8 @@ def read(
         MuData with shared cells. Never changed.
     schema
         Of the model.
+    tolerance
+        How many features may be missing; None lets none be.
     average_new_batches
         Give cells of batches that the schema does not have the code -1, which encoders read as the average
         of all batches, instead of refusing them. What decodes must not be given such cells.
@@ -137,7 +145,7 @@ def read(
         )
     for name in given:
         check_modality(mdata, name)
-    parts = [_read_modality(mdata, entry) for entry in schema.modalities]
+    parts = [_read_modality(mdata, m, entry, tolerance) for m, entry in enumerate(schema.modalities)]
     present = np.stack([part.row_of_cell >= 0 for part in parts], axis=1)  # (N, M)
     check_every_cell_measured(mdata.obs_names, present, given)
     if schema.size_factor_key is not None:
@@ -177,21 +185,30 @@ def _note(chosen: Chosen, measured: np.ndarray) -> str:
     return chosen.note + (f"; {empty} cells NaN throughout count as lacking it" if empty else "")
 
 
-def _read_modality(mdata: Any, entry: ModalitySchema) -> ModalityData:
+def _read_modality(
+    mdata: Any, position: int, entry: ModalitySchema, tolerance: Tolerance | None
+) -> ModalityData:
     adata = mdata.mod.get(entry.name)
     covered = entry.coverage_layer
     if adata is None or adata.n_obs == 0:
         return modality.absent(mdata.n_obs, entry.n_features, entry.likelihood, covered is not None)
-    wanted = columns_by_name(entry.features, adata.var_names, entry.name)
+    if tolerance is None:
+        wanted, gaps = columns_by_name(entry.features, adata.var_names, entry.name), None
+    else:
+        wanted = tolerance.columns(entry, adata.var_names)
+        gaps = tolerance.gaps(position, entry, wanted)
     source = source_of(adata, entry.name, entry.layer)
-    matrix = columns_of(matrix_of(raw_values(adata, source), source), wanted)
+    matrix = take_with_gaps(matrix_of(raw_values(adata, source), source), wanted, entry.likelihood)
     coverage = modality.coverage_of(adata, entry.name, covered)
     if coverage is not None:
-        coverage = columns_of(coverage[0], wanted), coverage[1].with_features(entry.features)
+        trials = take_with_gaps(coverage[0], wanted, entry.likelihood)
+        coverage = trials, coverage[1].with_features(entry.features)
     source = source.with_features(entry.features)
     found = modality.canonical(matrix, source, entry.likelihood, coverage)
     depth = modality.floored(modality.totals(found, entry.likelihood), source)
-    return modality.place_rows(found, mdata.obs_names, adata.obs_names, depth)
+    if gaps is not None:
+        depth = depth / np.float32(gaps.kept_share)
+    return replace(modality.place_rows(found, mdata.obs_names, adata.obs_names, depth), gaps=gaps)
 
 
 def _register_categorical(mdata: Any, key: str) -> CategoricalCovariate:

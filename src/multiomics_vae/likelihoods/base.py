@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.kernels import ElementwiseKernel
+from multiomics_vae.likelihoods.extended_parameter import ExtendedFeatureParameter
+from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
 from multiomics_vae.likelihoods.feature_part import FeaturePart
 
 Support = Literal["counts", "binary", "real", "codes", "fractions"]
@@ -278,6 +280,17 @@ class Likelihood(nn.Module, ABC):
         With a ``part``, of its features only, as in `mean`.
         """
         return self.mean(outputs, cells, part)
+
+    def add_batches(self, n_new: int) -> None:
+        """Give batches that come after the known ones parameters of their own, started at the average.
+
+        The parameters of known batches are no longer parameters to be learned but what they were.
+        """
+        if self.dispersion == "feature-batch":
+            for name, child in list(self.named_children()):
+                if isinstance(child, FeatureParameter):
+                    setattr(self, name, ExtendedFeatureParameter(child, n_new))
+        self.n_batches += n_new
 
     def log_prior(self) -> Tensor | None:
         """Log prior density of the feature parameters, a scalar; None where they have none."""

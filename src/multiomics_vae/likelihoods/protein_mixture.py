@@ -22,6 +22,7 @@ from multiomics_vae.likelihoods.count_kernels import (
     negative_binomial_variance,
     start_log_dispersion,
 )
+from multiomics_vae.likelihoods.extended_parameter import ExtendedFeatureParameter
 from multiomics_vae.likelihoods.feature_parameter import FeatureParameter
 from multiomics_vae.likelihoods.feature_part import FeaturePart, features_of
 
@@ -156,6 +157,16 @@ class ProteinMixture(Likelihood):
         """Foreground part of the mean, (1 − π) f: protein level without background, ``(B, F)``."""
         log_foreground = self.log_levels(outputs, cells, part)[1]  # (B, F)
         return torch.sigmoid(-outputs[1]) * log_foreground.exp()
+
+    def add_batches(self, n_new: int) -> None:
+        """Also a background, which belongs to a batch; its prior is as wide as batches differ."""
+        super().add_batches(n_new)
+        if not isinstance(self.log_background, ExtendedFeatureParameter):
+            self.log_background = ExtendedFeatureParameter(self.log_background, n_new)
+        between = self.prior_mean.var(0, correction=0)  # (F,)
+        sd = (self.prior_sd.square().mean(0) + between).sqrt()  # (F,)
+        self.prior_mean = torch.cat([self.prior_mean, self.prior_mean.mean(0).expand(n_new, -1)])
+        self.prior_sd = torch.cat([self.prior_sd, sd.expand(n_new, -1)])
 
     def log_prior(self) -> Tensor | None:
         """Log density of log b under its normal prior, summed over proteins and batches: a scalar."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from multiomics_vae.kernels import SparseRows
 from multiomics_vae.kernels.sparse_layer import is_wide, sparse_linear
+from multiomics_vae.networks.extension import ExtendedLinear
 
 
 class MLP(nn.Module):
@@ -51,8 +52,12 @@ class MLP(nn.Module):
         Neither needs a gradient.
         """
         first = self.layers[0] if len(self.layers) else None
+        hidden = None
         if isinstance(first, nn.Linear) and is_wide(rows, first.weight):
             hidden = sparse_linear(rows, beside, first.weight, first.bias)
+        elif isinstance(first, ExtendedLinear) and is_wide(rows, first.known):
+            hidden = first.read_sparse(rows, beside)
+        if hidden is not None:
             for layer in itertools.islice(self.layers, 1, None):
                 hidden = layer(hidden)
             return hidden  # (B, n_outputs)

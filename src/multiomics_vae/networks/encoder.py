@@ -77,12 +77,31 @@ class Encoder(nn.Module):
         with torch.no_grad():
             found: Tensor | SparseRows | None = batch.encoder_inputs
             if found is None:
-                found = self.transform(batch)
-                found = self.projection(found) if self.projection else found
+                found = self.projected(batch) if self.projection else self.transformed(batch)
             if isinstance(found, SparseRows):
                 # Hiding a zero changes nothing: draw for the stored entries only, which are few.
                 return found.with_values(self._hide(found.values))
             return self._hide(found)
+
+    def transformed(self, batch: ModalityBatch) -> Tensor | SparseRows:
+        """The transformed rows, dense where features are missing: ``(B_m, F)``."""
+        transformed: Tensor | SparseRows = self.transform(batch)
+        if batch.gaps is None:
+            return transformed
+        return batch.gaps.filled(_dense(transformed))
+
+    def projected(self, batch: ModalityBatch) -> Tensor:
+        """Transform and fixed projection of the rows, ``(B_m, R)``; only where there is a projection."""
+        assert self.projection is not None
+        transformed: Tensor | SparseRows = self.transform(batch)
+        if batch.gaps is None:
+            found: Tensor = self.projection(transformed)
+        elif isinstance(transformed, SparseRows):
+            # The same as filling every row, without making it dense: a projection is linear.
+            found = self.projection(transformed) + batch.gaps.filling @ self.projection.components
+        else:
+            found = self.projection(batch.gaps.filled(transformed))
+        return found
 
     def _hide(self, inputs: Tensor) -> Tensor:
         hidden: Tensor = self.input_dropout(inputs)
@@ -96,3 +115,7 @@ class Encoder(nn.Module):
             return self.hidden.read_sparse(inputs, beside)  # (B_m, H)
         features: Tensor = self.hidden(inputs if beside is None else torch.cat([inputs, beside], dim=-1))
         return features
+
+
+def _dense(rows: Tensor | SparseRows) -> Tensor:
+    return rows.to_dense() if isinstance(rows, SparseRows) else rows

@@ -19,6 +19,8 @@ from multiomics_vae.data.minibatch import Minibatch
 from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
+from multiomics_vae.extension import is_query
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective, Supervision, build_penalties, settle_heads, supervise
@@ -108,6 +110,8 @@ def fit(
         process = Process(trainer.global_rank, trainer.world_size)
         torch.manual_seed(config.seed + process.rank)
         device = trainer.strategy.root_device
+        # Heads of a fitted model stay as they are, so new cells need no labels.
+        readers = () if is_query(module) else module.readers
         visited = np.concatenate([run.training_cells, run.validation_cells])
         data = with_encoder_inputs(data, module, visited)
         training, validation = _loaders(
@@ -115,16 +119,16 @@ def fit(
             run,
             process,
             input_transforms(module) if device.type == "cpu" else None,
-            _bags(module, data),
+            _bags(readers, data),
         )
         keeper = StateKeeper(keep, training, process)
         alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
         rows = _rows(module, config) if alone and not callbacks else None
-        supervision = supervise(data, module.readers, run.training_cells)
+        supervision = supervise(data, readers, run.training_cells)
         if resumed is None:
             module.covariates.learn_from(torch.from_numpy(data.batch[run.training_cells]).to(device))
-            settle_heads(module.readers, supervision, data, run.training_cells)
+            settle_heads(readers, supervision, data, run.training_cells)
         steps = None if training.bags is None else training.n_steps
         walks = alone and config.gradient_clip == 0
         plan = _plan(module, data, run, history, process, keeper, rows, walks, supervision, steps)
@@ -179,9 +183,9 @@ def _loaders(
     return training, loader(run.validation_cells, None) if len(run.validation_cells) else None
 
 
-def _bags(module: MultimodalModule, data: MultimodalData) -> Bags | None:
+def _bags(readers: Sequence[OutcomeReader], data: MultimodalData) -> Bags | None:
     """Donors stay together where a head pools them, as many cells of each as the head that asks for most."""
-    asked = [reader.head.cells_per_donor for reader in module.readers if reader.of_donors]
+    asked = [reader.head.cells_per_donor for reader in readers if reader.of_donors]
     if not asked:
         return None
     sizes = [size for size in asked if size is not None]

@@ -39,7 +39,7 @@ def with_encoder_inputs(data: MultimodalData, module: MultimodalModule, cells: n
     device = next(module.parameters()).device
     tables = list(data.modalities)
     for m, part in enumerate(module.parts):
-        transform, projection = part.encoder.transform, part.encoder.projection
+        projection = part.encoder.projection
         if projection is None:
             continue
         table = tables[m]
@@ -49,6 +49,6 @@ def with_encoder_inputs(data: MultimodalData, module: MultimodalModule, cells: n
             here = there[start : start + CELLS_AT_ONCE]
             batch = make_minibatch(data, here).modalities[m].to(device)
             with torch.no_grad():
-                inputs[table.row_of_cell[here]] = projection(transform(batch)).cpu().numpy()
+                inputs[table.row_of_cell[here]] = part.encoder.projected(batch).cpu().numpy()
         tables[m] = replace(table, encoder_inputs=inputs)
     return replace(data, modalities=tuple(tables))

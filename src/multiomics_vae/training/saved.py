@@ -14,7 +14,9 @@ import torch
 from multiomics_vae.architecture import ModalityConfig, ModelConfig, build_module
 from multiomics_vae.data import schema_json
 from multiomics_vae.data.schema import Schema
+from multiomics_vae.data.tolerance import without_last
 from multiomics_vae.errors import CheckpointError, InputError, did_you_mean
+from multiomics_vae.extension import extend_module, n_new_of
 from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import FeatureStatistics
 from multiomics_vae.module import MultimodalModule
@@ -100,15 +102,22 @@ def module_from(
                 f"{folder}: config.json describes {len(config.modalities)} modalities, schema.json "
                 f"{len(schema.modalities)}. The files do not belong together: save the model again."
             )
+        n_new = n_new_of(tensors, schema)
+        known = without_last(schema, n_new) if n_new else schema
         statistics = tuple(
-            FeatureStatistics.empty(m.n_features, schema.n_batches, c.n_categories, c.has_unobserved)
-            for m, c in zip(schema.modalities, config.modalities, strict=True)
+            FeatureStatistics.empty(m.n_features, known.n_batches, c.n_categories, c.has_unobserved)
+            for m, c in zip(known.modalities, config.modalities, strict=True)
         )
+
+        def build() -> MultimodalModule:
+            fitted = build_module(config, known, statistics)
+            return extend_module(fitted, n_new, config.encode_covariates) if n_new else fitted
+
         # On no device first, so that sizes are compared before any memory is asked for.
         with torch.device("meta"):
-            expected = build_module(config, schema, statistics).state_dict()
+            expected = build().state_dict()
         check_tensors(tensors, expected)
-        module = build_module(config, schema, statistics)
+        module = build()
     except InputError as error:
         raise CheckpointError(
             f"{folder}: config.json describes a model that cannot be built: {error}"

@@ -184,6 +184,7 @@ class TouchedRows:
             if part.decoder.weight_precision == 0.0
             and not part.likelihood.normalised_over_features
             and layer.weight.requires_grad
+            and layer.weight.is_leaf
             and len(layer.weight) > n_features
             and layer.weight.dtype == torch.float32
         )

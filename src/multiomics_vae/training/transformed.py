@@ -35,4 +35,4 @@ def _with_inputs(part: ModalityParts, batch: ModalityBatch) -> ModalityBatch:
     wanted = batch.encoder_inputs is None and encoder.projection is None
     if not wanted or not isinstance(batch.values, SparseRows):
         return batch
-    return replace(batch, encoder_inputs=encoder.transform(batch))
+    return replace(batch, encoder_inputs=encoder.transformed(batch))

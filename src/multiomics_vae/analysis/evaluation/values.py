@@ -34,6 +34,8 @@ def eligible_features(part: ModalityData, support: str) -> np.ndarray:
     n_cells, n_features = part.values.shape
     if support in ("binary", "counts"):
         seen = n_nonzero(in_memory(part.values))
+        if part.gaps is not None:
+            seen[~part.gaps.measured.numpy()] = 0
         if support == "binary":
             return np.flatnonzero((seen >= FEWEST_POSITIVE) & (n_cells - seen >= FEWEST_POSITIVE))
         return np.flatnonzero(seen >= FEWEST_NONZERO)
