@@ -17,13 +17,15 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from multiomics_vae import datasets, plotting
     from multiomics_vae.model import MultiVAE
+    from multiomics_vae.penalties.correction import BatchCorrection
 
 _HOME_OF = {
+    "BatchCorrection": "multiomics_vae.penalties.correction",
     "MultiVAE": "multiomics_vae.model",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
 
-__all__ = ["MultiVAE", "__version__", "datasets", "errors", "plotting"]
+__all__ = ["BatchCorrection", "MultiVAE", "__version__", "datasets", "errors", "plotting"]
 
 
 def __getattr__(name: str) -> object:

@@ -26,6 +26,7 @@ from multiomics_vae.networks.decoder import Decoder
 from multiomics_vae.networks.encoder import Encoder
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS, InputTransform
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.priors import PRIORS
 
 DECODERS = ("linear", "mlp")
@@ -87,6 +88,8 @@ class ModelConfig:
         In the schema's order.
     disagreement_gate
         True if experts that disagree by more than their variances allow lose weight.
+    batch_correction
+        How the effect of batches is kept out of z.
     """
 
     n_latent: int
@@ -101,6 +104,7 @@ class ModelConfig:
     seed: int
     modalities: tuple[ModalityConfig, ...]
     disagreement_gate: bool = False
+    batch_correction: BatchCorrection = BatchCorrection()
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_prior_components"):
@@ -253,4 +257,8 @@ def describe_config(config: ModelConfig, schema: Schema) -> str:
     for modality, chosen in zip(schema.modalities, config.modalities, strict=True):
         reads = chosen.transform + (f" -> {chosen.n_projection} directions" if chosen.n_projection else "")
         lines.append(f"{modality.name}: encoder reads {reads}; {chosen.decoder} decoder")
+    correction = config.batch_correction
+    if correction.penalty is not None:
+        within = f", within {correction.conditional_on!r}" if correction.conditional_on else ""
+        lines.append(f"batch correction: {correction.kind} on {', '.join(correction.keys or ())}{within}")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from multiomics_vae.fusion import FUSION_RULES
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS
+from multiomics_vae.penalties.correction import BatchCorrection, settled
 from multiomics_vae.priors import PRIORS
 
 Choice = TypeVar("Choice")
@@ -41,6 +42,8 @@ class ModelChoices:
         As in `ModelConfig`.
     transforms, projections, decoders, dispersions
         One value for every modality, or a mapping from modality names to values.
+    batch_correction
+        A kind, or all there is to say.
     """
 
     n_latent: int
@@ -58,6 +61,7 @@ class ModelChoices:
     projections: str | int | Mapping[str, int]
     decoders: str | Mapping[str, str]
     dispersions: str | Mapping[str, str]
+    batch_correction: str | BatchCorrection = BatchCorrection()
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def resolve(
         seed=choices.seed,
         modalities=(),
         disagreement_gate=choices.disagreement_gate,
+        batch_correction=settled(choices.batch_correction, data.schema),
     )
     modalities, projections = [], []
     for m, (modality, summary) in enumerate(zip(data.schema.modalities, statistics, strict=True)):

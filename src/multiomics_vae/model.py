@@ -21,7 +21,9 @@ from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read, register
 from multiomics_vae.data.statistics import feature_statistics
+from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
@@ -62,6 +64,9 @@ class MultiVAE(TrainableModel):
         Input transform, directions of the fixed projection (0 for none), ``"linear"`` or ``"mlp"``
         decoder, dispersion; one for all modalities or a mapping from names. ``"auto"`` settles them
         from the data.
+    batch_correction
+        ``"conditional"``, ``"adversarial"``, ``"hsic"`` or ``"mmd"``, or a `BatchCorrection` that says more: how
+        the effect of the batch and of further categorical covariates is kept out of z.
     encode_covariates
         Let encoders read batch and covariates (decoders always do).
     seed
@@ -90,6 +95,7 @@ class MultiVAE(TrainableModel):
         projections: str | int | Mapping[str, int] = "auto",
         decoders: str | Mapping[str, str] = "auto",
         dispersions: str | Mapping[str, str] = "feature",
+        batch_correction: str | BatchCorrection = "conditional",
         encode_covariates: bool = True,
         seed: int = 0,
     ) -> None:
@@ -115,11 +121,13 @@ class MultiVAE(TrainableModel):
             projections=projections,
             decoders=decoders,
             dispersions=dispersions,
+            batch_correction=batch_correction,
         )
         everyone = np.arange(data.n_cells)
         statistics = tuple(feature_statistics(data, m, everyone) for m in range(len(data.schema.modalities)))
         resolved = resolve(choices, data, statistics)
         module = build_module(resolved.config, data.schema, resolved.statistics, resolved.projections)
+        data = with_strata(data, mdata, resolved.config.batch_correction.conditional_on)
         self._hold(data, options or SetupOptions(), resolved.config, module)
         if options is None:
             say(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")
@@ -226,6 +234,8 @@ class MultiVAE(TrainableModel):
         saved = load_model(dir_path, cls.__name__)
         model = cls.__new__(cls)
         data, options = read(mdata, saved.schema).with_own_values(), options_of(saved.schema)
+        # Only a further training wants them, and says so if they are not there.
+        data = with_strata(data, mdata, saved.config.batch_correction.conditional_on, needed=False)
         model._hold(data, options, saved.config, saved.module)
         model._history = saved.history
         model._aids = aids_from_tensors(saved.aids, saved.module)

@@ -100,6 +100,9 @@ class MultimodalData:
         ``(N, n_categorical)``, int64.
     continuous
         Standardised, ``(N, n_continuous)``, float32.
+    strata
+        Group of each cell within which batches are compared, ``(N,)``, int64, -1 where it is not known; None
+        where they are compared over all cells.
     """
 
     schema: Schema
@@ -108,6 +111,7 @@ class MultimodalData:
     batch: np.ndarray
     categorical: np.ndarray
     continuous: np.ndarray
+    strata: np.ndarray | None = None
 
     @property
     def n_cells(self) -> int:
@@ -132,6 +136,7 @@ class MultimodalData:
             batch=self.batch[cells],
             categorical=self.categorical[cells],
             continuous=self.continuous[cells],
+            strata=None if self.strata is None else self.strata[cells],
         )
 
     def with_own_values(self) -> MultimodalData:

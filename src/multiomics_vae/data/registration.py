@@ -15,6 +15,7 @@ import pandas as pd
 from multiomics_vae.data import columns, modality
 from multiomics_vae.data.alignment import check_every_cell_measured, columns_by_name
 from multiomics_vae.data.checks import check_container, check_enough_cells, check_modality
+from multiomics_vae.data.confounding import warn_of_modalities
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.guess import Chosen, choose
 from multiomics_vae.data.options import SetupOptions, check_options
@@ -77,7 +78,7 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
         batch = columns.categories_of(column)
         codes = columns.codes_of(column, batch)
         columns.warn_single_cells(codes, batch)
-        columns.warn_confounded(codes, present, batch)
+        warn_of_modalities(codes, present, batch, names)
     categorical = tuple(_register_categorical(mdata, key) for key in options.categorical_covariate_keys)
     role = "continuous_covariate_keys"
     continuous = tuple(

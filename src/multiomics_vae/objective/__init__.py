@@ -7,6 +7,7 @@ from multiomics_vae.objective.config import (
     PenaltyWeight,
     SubsetObjective,
     penalty_weights,
+    with_correction,
 )
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
@@ -20,4 +21,5 @@ __all__ = [
     "SubsetObjective",
     "build_penalties",
     "penalty_weights",
+    "with_correction",
 ]

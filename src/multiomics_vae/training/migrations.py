@@ -65,3 +65,28 @@ def add_switches(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(objective, Mapping):
         found["objective"] = {**objective, "penalties": []}
     return found
+
+
+def add_batch_correction(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 4 to 5: a model says how batches are corrected; decoders read them, and that was all.
+
+    Parameters
+    ----------
+    config
+        Arguments a model was built with, or the document of a training that is not over.
+
+    Examples
+    --------
+    >>> add_batch_correction({"fusion": "product"})["batch_correction"]["kind"]
+    'conditional'
+    """
+    none = {"kind": "conditional", "weight": None, "keys": None, "conditional_on": None}
+    model, objective = config.get("model"), config.get("objective")
+    if "fusion" in config:
+        return {**config, "batch_correction": none}
+    found = dict(config)
+    if isinstance(model, Mapping):
+        found["model"] = {**model, "batch_correction": none}
+    if isinstance(objective, Mapping):
+        found["objective"] = {**objective, "corrected": None}
+    return found

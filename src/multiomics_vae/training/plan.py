@@ -88,6 +88,7 @@ class TrainingPlan(pl.LightningModule):
         self.objective = objective
         # Registered here, so that their parameters are on the device and in step with other processes.
         self.penalties = nn.ModuleDict(objective.penalties)
+        self._ramps = any(penalty.ramped for penalty in objective.penalties.values())
         self.config = config
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
         self.process = process
@@ -193,7 +194,10 @@ class TrainingPlan(pl.LightningModule):
         self._sums = EpochSums(self.modality_names)
         epoch = self.history.n_epochs
         elbo = validation.get("elbo_validation", float(epoch))
-        if not self.config.early_stopping or elbo > self.best_elbo:
+        if self._ramps and self.kl_scale < 1.0:
+            # Weights that have not felt all of a penalty must not win because of it: the next are better.
+            elbo = -float("inf")
+        if not self.config.early_stopping or elbo > self.best_elbo or elbo == -float("inf"):
             self.best_elbo, self.best_epoch = elbo, epoch
             self.best.keep()
         elif epoch - self.best_epoch >= self.schedule.patience:
@@ -239,7 +243,7 @@ class TrainingPlan(pl.LightningModule):
                 n_done=self.n_done,
                 n_steps=self.n_steps,
                 best_epoch=self.best_epoch,
-                best_elbo=self.best_elbo if self.best_epoch else None,
+                best_elbo=None if self.best_elbo == -float("inf") else self.best_elbo,
                 n_averaged=self.average.n_updates,
                 modality_weights=self.objective.modality_weights,
                 gradient_norms=tuple(self.balance.norms) if self.balance else (),

@@ -16,6 +16,7 @@ from multiomics_vae.data import schema_json
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import CheckpointError, InputError, did_you_mean
 from multiomics_vae.likelihoods import FeatureStatistics
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.training.checkpoint import Checkpoint, check_tensors, load_checkpoint, save_checkpoint
 from multiomics_vae.training.history import History
@@ -132,6 +133,9 @@ def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
     values["modalities"] = [
         record_from_json(ModalityConfig, entry, f"modalities[{i}]") for i, entry in enumerate(entries)
     ]
+    values["batch_correction"] = record_from_json(
+        BatchCorrection, values.get("batch_correction"), "batch_correction"
+    )
     return record_from_json(ModelConfig, values, "config")
 
 
