@@ -79,7 +79,7 @@ def _weights(distances: np.ndarray, perplexity: float) -> np.ndarray:
     further = distances - distances[:, :1]
     scale = further.mean(1, keepdims=True)
     further = further / np.where(scale > 0, scale, 1.0)
-    low, high = np.full(len(squared), 1e-6), np.full(len(squared), 1e6)
+    low, high = np.full(len(further), 1e-6), np.full(len(further), 1e6)
     for _ in range(ROUNDS):
         beta = np.sqrt(low * high)
         weights = np.exp(-beta[:, None] * further)
