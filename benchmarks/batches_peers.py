@@ -48,7 +48,7 @@ def harmony(task: BatchTask) -> tuple[Floats, str]:
 
 
 def scvi_rna(task: BatchTask, cap_seconds: float) -> tuple[Floats, str]:
-    """scVI of scvi-tools on the RNA, defaults, early stopping."""
+    """ScVI of scvi-tools on the RNA, defaults, early stopping."""
     import scvi
 
     scvi.settings.seed = task.seed
@@ -58,7 +58,7 @@ def scvi_rna(task: BatchTask, cap_seconds: float) -> tuple[Floats, str]:
 
 
 def totalvi(task: BatchTask, cap_seconds: float) -> tuple[Floats, str]:
-    """totalVI of scvi-tools, defaults; a batch without proteins is all zeros, as its authors have it."""
+    """TotalVI of scvi-tools, defaults; a batch without proteins is all zeros, as its authors have it."""
     import scvi
 
     scvi.settings.seed = task.seed

@@ -22,8 +22,8 @@ def batch_scores(
 ) -> dict[str, float]:
     """Score an embedding; what is not defined (one batch among the labelled cells) is left out.
 
-    The row of figures is that of ``scib_worker.scib_scores``. ``bio`` and ``batch`` are the means of `BIO` and of
-    those of `BATCH` that are there, ``total`` = 0.6 bio + 0.4 batch.
+    The row of figures is that of ``scib_worker.scib_scores``. ``bio`` and ``batch`` are the means of `BIO`
+    and of those of `BATCH` that are there, ``total`` = 0.6 bio + 0.4 batch.
     """
     import scib_metrics as scib
     from scib_metrics.nearest_neighbors import pynndescent

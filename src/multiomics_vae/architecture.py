@@ -6,7 +6,7 @@ checkpoint, and `build_module` makes the same module again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +18,8 @@ from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import InputError
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.heads import HEADS, NamedHead, OutcomeHead
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import SparseRows
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.module import ModalityParts, MultimodalModule
@@ -90,6 +92,8 @@ class ModelConfig:
         True if experts that disagree by more than their variances allow lose weight.
     batch_correction
         How the effect of batches is kept out of z.
+    heads
+        What predicts outcomes from z, their kinds settled.
     """
 
     n_latent: int
@@ -104,7 +108,8 @@ class ModelConfig:
     seed: int
     modalities: tuple[ModalityConfig, ...]
     disagreement_gate: bool = False
-    batch_correction: BatchCorrection = BatchCorrection()
+    batch_correction: BatchCorrection = field(default_factory=BatchCorrection)
+    heads: tuple[NamedHead, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_prior_components"):
@@ -175,7 +180,31 @@ def build_module(
         prior = PRIORS[config.prior](
             config.n_latent, n_modalities, config.n_hidden, config.n_prior_components
         )
-    return MultimodalModule(parts, fusion, prior, covariates)
+        heads = tuple(
+            OutcomeReader(named, head_class(named, schema), schema.outcome(named.outcome), config.n_latent)
+            for named in config.heads
+        )
+    return MultimodalModule(parts, fusion, prior, covariates, heads)
+
+
+def head_class(named: NamedHead, schema: Schema) -> type[OutcomeHead]:
+    """Class of a head: that of its kind, or of the kind of its outcome.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or it cannot predict such an outcome.
+    """
+    outcome = schema.outcome(named.outcome)
+    found = HEADS[named.head.kind or outcome.kind]
+    if outcome.kind not in found.serves:
+        fitting = [name for name in HEADS if outcome.kind in HEADS[name].serves]
+        raise InputError(
+            f"A head of kind {found.name!r} cannot predict {named.outcome!r}, a {outcome.kind} outcome. "
+            f"Kinds that can: {', '.join(map(repr, fitting))}. "
+            f"MultiVAE(mdata, heads={{{named.outcome!r}: Head(kind={fitting[0]!r})}})"
+        )
+    return found
 
 
 def _modality_parts(
@@ -261,4 +290,8 @@ def describe_config(config: ModelConfig, schema: Schema) -> str:
     if correction.penalty is not None:
         within = f", within {correction.conditional_on!r}" if correction.conditional_on else ""
         lines.append(f"batch correction: {correction.kind} on {', '.join(correction.keys or ())}{within}")
+    for named in config.heads:
+        head = named.head
+        whose = f"each donor, {head.pooling} over its cells" if head.level == "donor" else "each cell"
+        lines.append(f"head of {named.outcome!r}: {head.kind}, of {whose}, weight {head.weight:g}")
     return "\n".join(lines)

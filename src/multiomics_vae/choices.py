@@ -7,19 +7,21 @@ modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-from multiomics_vae.architecture import DECODERS, ModalityConfig, ModelConfig, fit_projection
+from multiomics_vae.architecture import DECODERS, ModalityConfig, ModelConfig, fit_projection, head_class
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.donors import donor_outcomes
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS
-from multiomics_vae.penalties.correction import BatchCorrection, settled
+from multiomics_vae.penalties.correction import CONDITIONAL, BatchCorrection, settled
 from multiomics_vae.priors import PRIORS
 
 Choice = TypeVar("Choice")
@@ -44,6 +46,8 @@ class ModelChoices:
         One value for every modality, or a mapping from modality names to values.
     batch_correction
         A kind, or all there is to say.
+    heads
+        Outcome -> head.
     """
 
     n_latent: int
@@ -61,7 +65,8 @@ class ModelChoices:
     projections: str | int | Mapping[str, int]
     decoders: str | Mapping[str, str]
     dispersions: str | Mapping[str, str]
-    batch_correction: str | BatchCorrection = BatchCorrection()
+    batch_correction: str | BatchCorrection = CONDITIONAL
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def resolve(
         modalities=(),
         disagreement_gate=choices.disagreement_gate,
         batch_correction=settled(choices.batch_correction, data.schema),
+        heads=resolve_heads(choices.heads, data),
     )
     modalities, projections = [], []
     for m, (modality, summary) in enumerate(zip(data.schema.modalities, statistics, strict=True)):
@@ -131,6 +137,35 @@ def resolve(
         )
     config = replace(config, modalities=tuple(modalities))
     return ResolvedModel(config, statistics, tuple(projections))
+
+
+def resolve_heads(asked: Mapping[str, Head], data: MultimodalData) -> tuple[NamedHead, ...]:
+    """Settle the kinds of heads, in alphabetical order of their outcomes, and check that they have labels.
+
+    Raises
+    ------
+    InputError
+        For an outcome that was not registered, a kind that cannot predict it, and a donor-level outcome
+        without donors or with donors whose cells contradict one another.
+    """
+    if not isinstance(asked, Mapping):
+        raise InputError(
+            f"heads is a mapping from outcomes to heads, not {asked!r}: "
+            "MultiVAE(mdata, heads={'response': Head(level='donor')})"
+        )
+    heads = []
+    for name in sorted(asked):
+        head, outcome = asked[name], data.schema.outcome(name)
+        if not isinstance(head, Head):
+            raise InputError(
+                f"heads[{name!r}] must be a Head, not {head!r}: from multiomics_vae import Head; "
+                f"MultiVAE(mdata, heads={{{name!r}: Head(level='cell')}})"
+            )
+        kind = head_class(NamedHead(name, head), data.schema)
+        if head.level == "donor":
+            donor_outcomes(data, outcome)
+        heads.append(NamedHead(name, replace(head, kind=kind.name)))
+    return tuple(heads)
 
 
 def _pick(

@@ -50,7 +50,9 @@ def inverse_simpson(
     codes = pd.factorize(np.asarray(groups, dtype=object).astype(str))[0]
     n_cells = len(embedding)
     if n_cells != len(codes):
-        raise InputError(f"The embedding has {n_cells} cells and the groups {len(codes)}; give one of each cell.")
+        raise InputError(
+            f"The embedding has {n_cells} cells and the groups {len(codes)}; give one of each cell."
+        )
     n = min(n_neighbours, n_cells - 1)
     if n < 3:
         raise InputError(f"Mixing is measured among neighbours, and {n_cells} cells are too few for that.")
@@ -87,4 +89,4 @@ def _weights(distances: np.ndarray, perplexity: float) -> np.ndarray:
         entropy = -(weights * np.log(np.maximum(weights, 1e-300))).sum(1)
         too_flat = entropy > np.log(perplexity)
         low, high = np.where(too_flat, beta, low), np.where(too_flat, high, beta)
-    return weights
+    return np.asarray(weights)

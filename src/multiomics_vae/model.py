@@ -20,9 +20,11 @@ from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read, register
+from multiomics_vae.data.schema import UNLABELLED
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
+from multiomics_vae.heads import Head
 from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
@@ -65,10 +67,12 @@ class MultiVAE(TrainableModel):
         decoder, dispersion; one for all modalities or a mapping from names. ``"auto"`` settles them
         from the data.
     batch_correction
-        ``"conditional"``, ``"adversarial"``, ``"hsic"`` or ``"mmd"``, or a `BatchCorrection` that says more: how
-        the effect of the batch and of further categorical covariates is kept out of z.
+        ``"conditional"``, ``"adversarial"``, ``"hsic"`` or ``"mmd"``, or a `BatchCorrection` that says more:
+        how the effect of the batch and of further categorical covariates is kept out of z.
     encode_covariates
         Let encoders read batch and covariates (decoders always do).
+    heads
+        Outcome -> `Head`, for the outcomes that are to be predicted.
     seed
         Of the start weights and projections.
 
@@ -97,6 +101,7 @@ class MultiVAE(TrainableModel):
         dispersions: str | Mapping[str, str] = "feature",
         batch_correction: str | BatchCorrection = "conditional",
         encode_covariates: bool = True,
+        heads: Mapping[str, Head] | None = None,
         seed: int = 0,
     ) -> None:
         options = self.setups.get(mdata)
@@ -122,6 +127,7 @@ class MultiVAE(TrainableModel):
             decoders=decoders,
             dispersions=dispersions,
             batch_correction=batch_correction,
+            heads={} if heads is None else heads,
         )
         everyone = np.arange(data.n_cells)
         statistics = tuple(feature_statistics(data, m, everyone) for m in range(len(data.schema.modalities)))
@@ -145,6 +151,9 @@ class MultiVAE(TrainableModel):
         continuous_covariate_keys: Sequence[str] | None = None,
         size_factor_key: str | None = None,
         modalities: Sequence[str] | None = None,
+        donor_key: str | None = None,
+        outcomes: Mapping[str, str | Sequence[str]] | None = None,
+        unlabelled: Sequence[str] = UNLABELLED,
     ) -> None:
         """Say how a MuData is to be read; whatever is left out is inferred from the data.
 
@@ -167,6 +176,15 @@ class MultiVAE(TrainableModel):
             Column of obs that takes the place of the library size.
         modalities
             Which to use; None means all.
+        donor_key
+            Column of obs that says whose cell it is; it may have gaps, and other data may have other donors.
+        outcomes
+            What may be predicted: column of obs -> ``"binary"``, ``"categorical"``, ``"ordinal"`` (an ordered
+            pandas categorical, or numbers) or ``"continuous"``, and a name of one's own -> ``(time column,
+            event column)`` for survival. Labels may be missing anywhere, as NaN, None, or the texts
+            ``"nan"``, ``"NA"``, ``"None"`` and the like.
+        unlabelled
+            Names in columns of categories that mean that there is no label, whatever their case.
 
         Raises
         ------
@@ -186,6 +204,9 @@ class MultiVAE(TrainableModel):
             continuous_covariate_keys=continuous_covariate_keys or (),
             size_factor_key=size_factor_key,
             modalities=modalities,
+            donor_key=donor_key,
+            outcomes={} if outcomes is None else outcomes,
+            unlabelled=unlabelled,
         )
         register(mdata, options)
         cls.setups.put(mdata, options)

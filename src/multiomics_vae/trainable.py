@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from multiomics_vae.analysis.aids import PredictionAids
+from multiomics_vae.analysis.outcomes.finishing import finish_heads
+from multiomics_vae.analysis.outcomes.leakage import split
 from multiomics_vae.architecture import ModelConfig
-from multiomics_vae.checking import CheckableModel
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read
@@ -20,6 +21,7 @@ from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import InputError, warn
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights, with_correction
+from multiomics_vae.predicting import PredictingModel
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
 from multiomics_vae.training.fit import fit
@@ -32,7 +34,7 @@ from multiomics_vae.training.resumable import (
     check_same_cells,
     read_unfinished,
 )
-from multiomics_vae.training.run import TrainingRun, fingerprint, split_cells
+from multiomics_vae.training.run import TrainingRun, fingerprint
 from multiomics_vae.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class TrainableModel(CheckableModel):
+class TrainableModel(PredictingModel):
     """A model that learns from the cells it was registered with.
 
     After a training by several processes all of them hold the same model and go on with the user's
@@ -76,6 +78,7 @@ class TrainableModel(CheckableModel):
         weight_averaging: float = TrainingConfig.weight_averaging,
         validation_size: float = TrainingConfig.validation_size,
         validation_indices: CellSelection = None,
+        allow_leakage: bool = False,
         early_stopping: bool = TrainingConfig.early_stopping,
         patience: int | None = TrainingConfig.patience,
         subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
@@ -110,12 +113,18 @@ class TrainableModel(CheckableModel):
             As in `training.config.TrainingConfig`.
         validation_indices
             Cells to hold out, in place of a random ``validation_size``.
+        allow_leakage
+            Let cells of one donor be both trained on and held out although an outcome belongs to donors: it
+            can then be told by recognising the donor, and held-out figures are too good. Otherwise whole
+            donors are held out as soon as there is such an outcome, and ``validation_size`` is a share of
+            donors.
         subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
         penalties
             Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
-            ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history under its name. That of
-            the model's ``batch_correction`` is added without being named; named here, it has this weight.
+            ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history under its name.
+            That of the model's ``batch_correction`` is added without being named; named here, it
+            has this weight.
         modality_weights
             λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
             gradient norms), or a mapping from modality names to numbers.
@@ -173,14 +182,13 @@ class TrainableModel(CheckableModel):
         stratum = self.config.batch_correction.conditional_on
         if stratum is not None and self._data.strata is None:
             raise InputError(
-                f"The batch correction is conditional on {stratum!r}, and obs has no such column. Add it before "
-                f"the model is loaded: mdata.obs[{stratum!r}] = types"
+                f"The batch correction is conditional on {stratum!r}, and obs has no such column. Add it "
+                f"before the model is loaded: mdata.obs[{stratum!r}] = types"
             )
-        if validation_indices is None:
-            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
-        else:
-            validation = np.unique(select_cells(self._data, validation_indices))
-            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
+        held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
+        training, validation = split(
+            self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
+        )
         weights = starting_weights(modality_weights, self._data, training, self.module)
         adaptive = isinstance(modality_weights, str) and modality_weights == "adaptive"
         if checkpoint_every is not None:
@@ -275,6 +283,8 @@ class TrainableModel(CheckableModel):
             self.is_trained = was_trained or history.n_epochs > 0
             if not history.n_epochs:
                 self._history = before
+        if result.n_steps:
+            finish_heads(self.module, self._data, run.training_cells)
         self.process = result.process
         if result.interrupted:
             self.is_trained = self.is_trained or result.n_steps > 0

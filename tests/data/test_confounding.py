@@ -82,7 +82,9 @@ def test_a_strong_association_is_told_with_its_table(share):
 
 
 def test_what_no_method_can_separate_is_told():
-    with pytest.warns(MultiomicsWarning, match=r"'donor' decides 'severity'(.|\n)*Counts of donors(.|\n)*mild"):
+    with pytest.warns(
+        MultiomicsWarning, match=r"'donor' decides 'severity'(.|\n)*Counts of donors(.|\n)*mild"
+    ):
         warn_of_label(
             ["d1", "d1", "d2"], ["mild", "mild", "severe"], ("donor", "severity"), ["d1", "d1", "d2"]
         )
@@ -103,7 +105,9 @@ def test_batches_of_one_modality_are_told_with_the_table():
 def test_a_batch_with_mostly_one_modality_is_told():
     mdata = make_cells(n_cells=44, lacking={"atac": range(19)})
     mdata.obs["batch"] = ["first"] * 20 + ["second"] * 24
-    with pytest.warns(MultiomicsWarning, match=r"which modalities a cell has go together(.|\n)*rna \+ atac|atac"):
+    with pytest.warns(
+        MultiomicsWarning, match=r"which modalities a cell has go together(.|\n)*rna \+ atac|atac"
+    ):
         register(mdata, SetupOptions(batch_key="batch"))
 
 
@@ -111,4 +115,6 @@ def test_modalities_that_are_missing_anywhere_are_not_told(recwarn):
     mdata = make_cells(n_cells=44, lacking={"atac": range(0, 44, 3)})
     mdata.obs["batch"] = ["first"] * 20 + ["second"] * 24
     register(mdata, SetupOptions(batch_key="batch"))
-    assert not [w for w in recwarn if "odalities" in str(w.message) and issubclass(w.category, MultiomicsWarning)]
+    assert not [
+        w for w in recwarn if "odalities" in str(w.message) and issubclass(w.category, MultiomicsWarning)
+    ]

@@ -74,9 +74,7 @@ def test_it_is_the_cross_entropy_of_the_mean_of_cells_that_have_anything():
     seen = found.present.any(1)
     logits = penalty.classifiers[0](found.joint.mean[seen])
     value = penalty(found)
-    torch.testing.assert_close(
-        value.mean, functional.cross_entropy(logits, found.covariates.batch[seen])
-    )
+    torch.testing.assert_close(value.mean, functional.cross_entropy(logits, found.covariates.batch[seen]))
     assert value.n_counted == 11
 
 
@@ -107,7 +105,7 @@ def test_at_its_best_it_knows_what_can_be_known():
 
 
 def test_what_the_stratum_explains_is_not_removed():
-    """Z says only the type, and the type decides the shares of the batches: z would gain nothing by moving."""
+    """Z says only the type, and the type decides the shares of the batches: moving would gain nothing."""
     generator = torch.Generator().manual_seed(0)
     strata = torch.randint(2, (400,), generator=generator)
     batch = (torch.rand(400, generator=generator) < torch.where(strata == 0, 0.9, 0.2)).long()

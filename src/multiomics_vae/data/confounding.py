@@ -63,7 +63,8 @@ class Confounding:
             if n > 0
         ]
         rest = f"\n… and {', '.join(left)}" if left else ""
-        return f"{shown.to_string()}{rest}\nCramér's V {self.cramers_v:.2f} (0 independent, 1 one decides the other)"
+        strength = f"Cramér's V {self.cramers_v:.2f} (0 independent, 1 one decides the other)"
+        return f"{shown.to_string()}{rest}\n{strength}"
 
 
 def confounding(
@@ -164,13 +165,13 @@ def warn_of_modalities(
     if found.first_decides:
         warn(
             f"Batch {batch.key!r} decides which modalities a cell has: {found.table.shape[1]} sets of "
-            f"modalities in {len(found.table)} batches, one set in each. The effect of a batch cannot be told "
-            f"from that of its missing modalities.\n{found.as_text()}"
+            f"modalities in {len(found.table)} batches, one set in each. The effect of a batch cannot be "
+            f"told from that of its missing modalities.\n{found.as_text()}"
         )
     elif found.strong:
         warn(
-            f"Batch {batch.key!r} and which modalities a cell has go together: an effect of the one is easily "
-            f"taken for one of the other.\n{found.as_text()}"
+            f"Batch {batch.key!r} and which modalities a cell has go together: an effect of the one is "
+            f"easily taken for one of the other.\n{found.as_text()}"
         )
 
 
@@ -207,8 +208,8 @@ def warn_of_label(
         )
     elif found.strong:
         warn(
-            f"{names[0]!r} and {names[1]!r} go together: correcting for {names[0]!r} will remove part of what "
-            f"{names[1]!r} does, and a prediction of {names[1]!r} may have learned {names[0]!r}. Counts of "
-            f"{what}:\n{found.as_text()}"
+            f"{names[0]!r} and {names[1]!r} go together: correcting for {names[0]!r} will remove part of "
+            f"what {names[1]!r} does, and a prediction of {names[1]!r} may have learned {names[0]!r}. Counts "
+            f"of {what}:\n{found.as_text()}"
         )
     return found

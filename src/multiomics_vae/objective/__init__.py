@@ -9,6 +9,7 @@ from multiomics_vae.objective.config import (
     penalty_weights,
     with_correction,
 )
+from multiomics_vae.objective.labelled import Supervision, settle_heads, supervise
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
 
@@ -19,7 +20,10 @@ __all__ = [
     "ObjectiveConfig",
     "PenaltyWeight",
     "SubsetObjective",
+    "Supervision",
     "build_penalties",
     "penalty_weights",
+    "settle_heads",
+    "supervise",
     "with_correction",
 ]

@@ -87,9 +87,12 @@ class Adversarial(NuisancePenalty):
     def forward(self, found: PenaltyInput) -> PenaltyValue:
         """Average over cells, summed over covariates, in nats."""
         z, seen = means_of(found)
-        inputs = torch.cat([Reverse.apply(z), self._strata(found, seen).to(z.dtype)], dim=-1)  # (n, K + S)
+        turned = Reverse.apply(z)  # type: ignore[no-untyped-call]  # (n, K)
+        inputs = torch.cat([turned, self._strata(found, seen).to(z.dtype)], dim=-1)  # (n, K + S)
         total, n = z.new_zeros(()), seen.sum()
-        stratum = torch.full_like(found.covariates.batch, -1) if found.strata is None else found.strata  # (B,)
+        stratum = (
+            torch.full_like(found.covariates.batch, -1) if found.strata is None else found.strata
+        )  # (B,)
         for i, (nuisance, classifier) in enumerate(
             zip(self.surroundings.nuisances, self.classifiers, strict=True)
         ):

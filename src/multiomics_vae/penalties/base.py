@@ -40,8 +40,8 @@ class PenaltyInput:
         The only source of randomness. Its numbers are drawn for the whole training step, so processes that
         share a step stay in one state; call it as often whatever the cells are.
     strata
-        Group of each cell within which a penalty against covariates looks, ``(B,)``, int64, -1 where it is not
-        known; None where there are no groups.
+        Group of each cell within which a penalty against covariates looks, ``(B,)``, int64, -1 where it is
+        not known; None where there are no groups.
     """
 
     joint: GaussianMixture

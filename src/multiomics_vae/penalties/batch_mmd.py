@@ -18,8 +18,8 @@ class BatchDiscrepancy(NuisancePenalty):
     """Let the cells of every batch lie where those of the others lie.
 
     MMD²(a, b) = E k(z, z') + E k(w, w') − 2 E k(z, w) for the means z, z' of cells of category a and w, w' of
-    category b (Gretton et al. 2012), with k the mean over s of exp(−‖z − w‖² / (2 s K)), s = ¼, ½, 1, 2, 4; over
-    pairs of different cells, which is unbiased and can be below 0. Pairs of categories with two cells or
+    category b (Gretton et al. 2012), with k the mean over s of exp(−‖z − w‖² / (2 s K)), s = ¼, ½, 1, 2, 4;
+    over pairs of different cells, which is unbiased and can be below 0. Pairs of categories with two cells or
     more each are averaged by n_a n_b, so that small batches, whose estimates are mostly noise, count for
     little. Averaged over covariates, and over strata by their cells.
 

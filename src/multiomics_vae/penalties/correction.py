@@ -116,8 +116,8 @@ def settled(asked: str | BatchCorrection, schema: Schema) -> BatchCorrection:
     for key in keys:
         if key not in columns:
             raise InputError(
-                f"BatchCorrection(keys=...) names {key!r}, which was not registered as a batch or categorical "
-                f"covariate. {did_you_mean(key, columns)}"
+                f"BatchCorrection(keys=...) names {key!r}, which was not registered as a batch or "
+                f"categorical covariate. {did_you_mean(key, columns)}"
             )
     several = tuple(key for key in keys if len(columns[key].categories) > 1)
     if not several:

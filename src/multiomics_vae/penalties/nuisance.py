@@ -91,7 +91,7 @@ def mean_over_strata(
     total, counted = z.new_zeros(()), 0
     for nuisance in nuisances:
         codes = nuisance.codes(found.covariates)[seen]  # (n,)
-        for stratum in strata.unique():
+        for stratum in torch.unique(strata):  # type: ignore[no-untyped-call]
             inside = strata == stratum  # (n,)
             measured, n_cells = value(z[inside], codes[inside], nuisance.n_categories)
             total, counted = total + n_cells * measured, counted + n_cells

@@ -43,8 +43,8 @@ def batch_mixing(
     batch, label
         Columns of obs; without a label there is one row of pictures.
     before, after
-        Keys of ``obsm``: the embedding without and with correction. One with two columns is drawn as it is, others
-        by UMAP.
+        Keys of ``obsm``: the embedding without and with correction. One with two columns is drawn as it is,
+        others by UMAP.
     max_cells
         Drawn at most, chosen at random; iLISI is of these cells too.
     seed
@@ -78,9 +78,11 @@ def batch_mixing(
     columns = [batch] if label is None else [batch, label]
     for column in columns:
         if column not in data.obs:
-            raise InputError(f"There is no column {column!r} in obs. {did_you_mean(column, data.obs.columns)}")
+            raise InputError(
+                f"There is no column {column!r} in obs. {did_you_mean(column, data.obs.columns)}"
+            )
     cells = np.random.default_rng(seed).permutation(data.n_obs)[:max_cells]
-    figure, axes = plt.subplots(
+    _, axes = plt.subplots(
         len(columns), 2, figsize=(10.4, 4.3 * len(columns)), layout="constrained", squeeze=False
     )
     for side, (name, key) in enumerate((("before", before), ("after", after))):
