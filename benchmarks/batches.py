@@ -1,7 +1,7 @@
 """Batch correction beside the peers: biology kept and batches mixed, by scib-metrics.
 
-Latents are kept in ``--out``, one file a data set, method and seed, and scored from there; what is there is not
-run again without ``--redo``. ``--table`` only scores what lacks scores and writes the tables.
+Latents are kept in ``--out``, one file a data set, method and seed, and scored from there; what is there is
+not run again without ``--redo``. ``--table`` only scores what lacks scores and writes the tables.
 """
 
 from __future__ import annotations
