@@ -118,3 +118,44 @@ def test_modalities_that_are_missing_anywhere_are_not_told(recwarn):
     assert not [
         w for w in recwarn if "odalities" in str(w.message) and issubclass(w.category, MultiomicsWarning)
     ]
+
+
+# --- outcomes that were registered -----------------------------------------------------------------
+
+
+def with_donors(n_donors=8):
+    """Donors of two sites, with five cells each."""
+    mdata = make_cells(n_cells=5 * n_donors)
+    donor = np.arange(5 * n_donors) // 5
+    mdata.obs["donor"] = [f"d{i}" for i in donor]
+    mdata.obs["site"] = np.where(donor % 2 == 0, "a", "b")
+    return mdata, donor
+
+
+def registered(mdata, **outcomes):
+    return register(mdata, SetupOptions(batch_key="site", donor_key="donor", outcomes=outcomes))
+
+
+def test_an_outcome_that_goes_with_the_batch_is_told_in_donors():
+    mdata, donor = with_donors()
+    mdata.obs["response"] = np.where(donor % 2 == 0, "yes", "no")
+    with pytest.warns(MultiomicsWarning, match=r"'site' decides 'response'(.|\n)*donors(.|\n)*a +0 +4"):
+        registered(mdata, response="categorical")
+    mdata.obs["response"] = donor + 10.0 * (donor % 2)
+    with pytest.warns(MultiomicsWarning, match=r"'site'.*'response'(.|\n)*donors(.|\n)*third"):
+        registered(mdata, response="continuous")
+
+
+def test_an_outcome_that_does_not_is_not_told(recwarn):
+    mdata, donor = with_donors()
+    mdata.obs["response"] = np.where(donor % 4 < 2, "yes", "no")
+    mdata.obs["age"] = 30.0 + donor // 2
+    registered(mdata, response="categorical", age="continuous")
+    assert not [w for w in recwarn if "Counts of" in str(w.message)]
+
+
+def test_types_of_cells_are_counted_in_cells():
+    mdata, donor = with_donors()
+    mdata.obs["type"] = np.where(np.arange(40) % 5 == 0, "rare", np.where(donor % 2 == 0, "x", "y"))
+    with pytest.warns(MultiomicsWarning, match=r"'site' and 'type' go together(.|\n)*Counts of cells"):
+        registered(mdata, type="categorical")

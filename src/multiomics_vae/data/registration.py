@@ -20,6 +20,7 @@ from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.donors import read_labels
 from multiomics_vae.data.guess import Chosen, choose
 from multiomics_vae.data.options import SetupOptions, check_options
+from multiomics_vae.data.outcome_confounding import warn_of_outcomes
 from multiomics_vae.data.outcomes import register_outcomes, warn_if_features
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import raw_values, source_of
@@ -100,7 +101,9 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
         outcomes,
         unlabelled,
     )
-    return _with_columns(mdata, schema, tuple(parts), donor_needed=True)
+    data = _with_columns(mdata, schema, tuple(parts), donor_needed=True)
+    warn_of_outcomes(data)
+    return data
 
 
 def read(
