@@ -103,9 +103,10 @@ def table(folder: Path, out: Path, python: Path) -> str:
                 each = [s[column] for s in scores if column in s]
                 worst = f" ({min(each):.3f})" if len(each) > 1 else ""
                 cells.append(f"{np.mean(each):.3f}{worst}" if each else "")
-            seconds = np.mean([float(np.load(path)["cpu_seconds"]) for path in own])
+            clocked = [float(np.load(path)["cpu_seconds"]) for path in own]
+            seconds = f"{np.mean(clocked):.0f}" if np.isfinite(clocked).all() else ""
             ended = str(np.load(own[0])["what"])
-            lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} | {seconds:.0f} | {ended} |")
+            lines.append(f"| {name} | {len(own)} | {' | '.join(cells)} | {seconds} | {ended} |")
     return "\n".join(lines).strip()
 
 

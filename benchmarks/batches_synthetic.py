@@ -2,7 +2,7 @@
 
 Types have a home batch each. Of the cells of a type a share (1 + c)/2 is at home, so that Cramér's V of types
 and batches is c. Recovered biology is how much of the true state a linear map of the embedding explains in
-cells left out; removed batch is how well batches mix within types, which differences of composition do not touch.
+cells left out; removed batch is how well batches mix within types, which composition does not touch.
 
 ``python batches_synthetic.py`` runs it, draws the figure, and says where a warning would be given.
 """

@@ -32,7 +32,7 @@ def test_titles_say_how_well_batches_mix(cells):
     before = cells.obsm["X_before"].copy()
     axes = plotting.batch_mixing(cells, "site", "cell_type")
     assert axes.shape == (2, 2)
-    assert "before (X_before): iLISI 0.00" in axes[0, 0].get_title()
+    assert "before (X_before)\niLISI 0.00" in axes[0, 0].get_title()
     assert float(axes[0, 1].get_title().split()[-1]) > 0.8
     assert [text.get_text() for text in axes[1, 1].get_legend().get_texts()] == ["T", "unlabelled"]
     assert axes[1, 0].get_xlabel() == "coloured by cell_type"
@@ -64,3 +64,12 @@ def test_wide_embeddings_are_drawn_by_umap(cells):
 def test_what_is_not_there_is_told(cells, arguments, match):
     with pytest.raises(InputError, match=match):
         plotting.batch_mixing(cells, **arguments)
+
+
+def test_rare_types_share_the_grey(cells):
+    cells.obs["many"] = [f"t{min(i, 30):02d}" for i in range(200)]
+    axes = plotting.batch_mixing(cells, "site", "many")
+    texts = [text.get_text() for text in axes[1, 1].get_legend().get_texts()]
+    assert texts[-1] == "7 rarer ones"
+    assert "t30" in texts
+    assert len(texts) == 25

@@ -74,7 +74,7 @@ class Nuisance:
         return covariates.batch if self.column is None else covariates.categorical[:, self.column]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surroundings:
     """What a penalty against covariates is told of the data before it sees a cell.
 

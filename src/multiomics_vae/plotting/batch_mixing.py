@@ -9,7 +9,7 @@ import pandas as pd
 
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.mixing import ilisi
-from multiomics_vae.plotting.style import MISSING, colours, finish, grouped
+from multiomics_vae.plotting.style import MISSING, PALETTE, colours, finish, grouped
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,7 +34,7 @@ def batch_mixing(
 
     The titles give iLISI (`mixing.ilisi`: 0, no neighbourhood holds two batches; 1, all are mixed), from the
     embeddings themselves and not from their two-dimensional pictures. A picture can show mixing where types
-    were pushed together, which the second row would show.
+    were pushed together, which the second row would show. The most frequent categories have a colour each.
 
     Parameters
     ----------
@@ -83,13 +83,15 @@ def batch_mixing(
             )
     cells = np.random.default_rng(seed).permutation(data.n_obs)[:max_cells]
     _, axes = plt.subplots(
-        len(columns), 2, figsize=(10.4, 4.3 * len(columns)), layout="constrained", squeeze=False
+        len(columns), 2, figsize=(11.5, 4.4 * len(columns)), layout="constrained", squeeze=False
     )
     for side, (name, key) in enumerate((("before", before), ("after", after))):
         values = np.asarray(data.obsm[key])[cells]
         batches = data.obs[batch].iloc[cells]
         points = values if values.shape[1] == 2 else _two_dimensions(values, seed)
-        axes[0, side].set_title(f"{name} ({key}): iLISI {ilisi(values, batches.to_numpy()):.2f}")
+        axes[0, side].set_title(
+            f"{name} ({key})\niLISI {ilisi(values, batches.to_numpy()):.2f}", fontsize="medium"
+        )
         for row, column in enumerate(columns):
             _draw(axes[row, side], points, grouped(data.obs[column].iloc[cells]), legend=side == 1)
             axes[row, side].set(xticks=[], yticks=[])
@@ -116,17 +118,22 @@ def _two_dimensions(values: np.ndarray, seed: int) -> np.ndarray:
 def _draw(ax: Axes, points: np.ndarray, groups: pd.Categorical[str], legend: bool) -> None:
     size = 40_000 / max(len(points), 2_000)
     names = [str(name) for name in groups.categories]
-    known = [name for name in names if name not in NOT_KNOWN]
-    palette = dict(zip(known, colours(len(known)), strict=True))
-    shades = np.array([palette.get(name, MISSING) for name in names] + [MISSING])[groups.codes]
-    grey = shades == MISSING
+    counts = np.bincount(groups.codes[groups.codes >= 0], minlength=len(names))
+    known = [i for i in np.argsort(-counts, kind="stable") if names[i] not in NOT_KNOWN]
+    coloured, rare = sorted(known[: len(PALETTE)]), known[len(PALETTE) :]
+    shades = np.full(len(names) + 1, MISSING, dtype=object)
+    shades[coloured] = colours(len(coloured))
+    of_cell = shades[groups.codes]  # a missing value has the code -1, the last shade
+    grey = of_cell == MISSING
     for chosen in (grey, ~grey):
         x, y = points[chosen].T
-        ax.scatter(x, y, size, shades[chosen], linewidths=0, rasterized=True)
-    if legend:
-        for name in names:
-            ax.scatter([], [], c=palette.get(name, MISSING), s=30, label=name)
-        n_columns = 1 + (len(names) - 1) // 20
-        ax.legend(
-            loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=n_columns, fontsize="small"
-        )
+        ax.scatter(x, y, size, list(of_cell[chosen]), linewidths=0, rasterized=True)
+    if not legend:
+        return
+    for i in coloured:
+        ax.scatter([], [], color=shades[i], s=30, label=names[i])
+    if rare:
+        ax.scatter([], [], color=MISSING, s=30, label=f"{len(rare)} rarer ones")
+    for name in (name for name in names if name in NOT_KNOWN):
+        ax.scatter([], [], color=MISSING, s=30, label=name)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize="x-small")
