@@ -51,6 +51,7 @@ def multivae_variants(features_per_step: int) -> tuple[Variant, ...]:
         ('precision="auto"', (auto,)),
         ('precision="auto", one ELBO', (auto, ONE_ELBO)),
         (f"exact float32, n_features_per_step={features_per_step}", (*exact, some)),
+        (f"exact float32, n_features_per_step={features_per_step}, one ELBO", (*exact, some, ONE_ELBO)),
         (f'precision="auto", n_features_per_step={features_per_step}, one ELBO', (auto, some, ONE_ELBO)),
     )
     return tuple(

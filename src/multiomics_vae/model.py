@@ -26,6 +26,7 @@ from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.heads import Head
 from multiomics_vae.penalties.correction import BatchCorrection
+from multiomics_vae.objective import start_heads
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
@@ -134,6 +135,7 @@ class MultiVAE(TrainableModel):
         resolved = resolve(choices, data, statistics)
         module = build_module(resolved.config, data.schema, resolved.statistics, resolved.projections)
         data = with_strata(data, mdata, resolved.config.batch_correction.conditional_on)
+        start_heads(module.readers, data)
         self._hold(data, options or SetupOptions(), resolved.config, module)
         if options is None:
             say(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")

@@ -113,6 +113,19 @@ def test_row_48_a_resumed_training_is_the_uninterrupted_one(
     np.testing.assert_array_equal(resumed.train_indices, whole.train_indices)
 
 
+def test_row_48_of_a_wide_model(tmp_path: Path) -> None:
+    """Wide enough for compiled loops, a walk over matrices, and minibatches made ahead."""
+    wide = register(make_cells(n_cells=66, n_features=8200))
+    kept = {"checkpoint_every": 3, **CHOICES}
+    choices: dict[str, Any] = {"projections": {"rna": 0, "atac": 0}, "decoders": "mlp"}
+    whole = make_model(wide, **choices).train(2, checkpoint_folder=tmp_path / "whole", **kept)
+    with pytest.raises(PowerCut):
+        make_model(wide, **choices).train(2, checkpoint_folder=tmp_path / "cut", callbacks=[CutAt(7)], **kept)
+    resumed = MultiVAE.resume(tmp_path / "cut", wide, progress=False)
+    for name, tensor in whole.module.state_dict().items():
+        assert torch.equal(resumed.module.state_dict()[name], tensor)
+
+
 def test_row_48_with_a_part_of_the_features_a_step(cells: mudata.MuData, tmp_path: Path) -> None:
     """Rows that were not drawn make up for the steps they missed before a state is kept."""
     kept = {"checkpoint_every": 3, "n_features_per_step": 4, **CHOICES}

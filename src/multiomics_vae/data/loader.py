@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +120,10 @@ class _Step:
 class MinibatchLoader:
     """Iterates over cells in minibatches; every pass shuffles anew if asked to.
 
-    Values in memory are gathered cell by cell. Values on disk are read by a thread, a group of minibatches
-    ahead: when shuffling, a group holds short runs of neighbouring cells from random places, and minibatches
-    are drawn from the whole group at random. Every pass visits every cell once, in one of the processes.
+    Values in memory are gathered cell by cell, by a thread, one minibatch ahead. Values on disk are read by a
+    thread, a group of minibatches ahead: when shuffling, a group holds short runs of neighbouring cells from
+    random places, and minibatches are drawn from the whole group at random. Every pass visits every cell
+    once, in one of the processes.
 
     Parameters
     ----------
@@ -138,6 +139,9 @@ class MinibatchLoader:
         How much is read at once of values on disk.
     process
         Which of several processes gets these minibatches.
+    finish
+        What is still done to minibatches of values in memory, in the thread that gathers them; None for
+        nothing.
     bags
         Keeps bags of a donor's cells together; minibatches are then of about ``batch_size`` cells, and values
         on disk are read a step ahead. None shuffles cells one by one.
@@ -151,6 +155,7 @@ class MinibatchLoader:
         generator: np.random.Generator | None = None,
         plan: ReadingPlan | None = None,
         process: Process = ALONE,
+        finish: Callable[[Minibatch], Minibatch] | None = None,
         bags: Bags | None = None,
     ) -> None:
         self.bags = bags
@@ -160,6 +165,7 @@ class MinibatchLoader:
         self.generator = generator
         self.plan = plan or ReadingPlan()
         self.process = process
+        self.finish = finish
         self.pass_start = PassStart()
         self._n_skipped = 0
         self._readers: weakref.WeakSet[Generator[Minibatch]] = weakref.WeakSet()
@@ -176,9 +182,10 @@ class MinibatchLoader:
 
     def __iter__(self) -> Iterator[Minibatch]:
         self.pass_start = PassStart.of(self.generator)
-        if not self.data.on_disk:
-            return self._from_memory()
-        reader = self._from_disk() if self.bags is None else self._bags_from_disk()
+        if self.data.on_disk:
+            reader = self._from_disk() if self.bags is None else self._bags_from_disk()
+        else:
+            reader = self._from_memory()
         self._readers.add(reader)
         return reader
 
@@ -253,14 +260,24 @@ class MinibatchLoader:
         for step, loaded in read_ahead(lambda step: self.data.loaded(step.cells), steps):
             yield _make_at(loaded, np.arange(len(step.cells)), step.cells, step.share)
 
-    def _from_memory(self) -> Iterator[Minibatch]:
-        n_skipped = self._n_skipped
+    def _steps(self) -> list[_Step]:
+        """The own cells of every step of a pass."""
         if self.bags is not None:
-            for each in self._steps_of_bags(self.bags)[n_skipped:]:
-                yield make_minibatch(self.data, each.cells, each.share)
-            return
+            return self._steps_of_bags(self.bags)
         cells = self.cells if self.generator is None else self.generator.permutation(self.cells)
-        for step, share in enumerate(self._shares()):
-            if step >= n_skipped:
-                whole = cells[step * self._step_size :]
-                yield make_minibatch(self.data, whole[share.rows], share)
+        return [
+            _Step(cells[step * self._step_size :][share.rows], share)
+            for step, share in enumerate(self._shares())
+        ]
+
+    def _from_memory(self) -> Generator[Minibatch]:
+        def gathered(step: _Step) -> Minibatch:
+            minibatch = make_minibatch(self.data, step.cells, step.share)
+            return minibatch if self.finish is None else self.finish(minibatch)
+
+        steps = self._steps()[self._n_skipped :]
+        if any(modality.resident is not None for modality in self.data.modalities):
+            yield from map(gathered, steps)
+            return
+        for _, minibatch in read_ahead(gathered, steps):
+            yield minibatch

@@ -42,7 +42,7 @@ class ModalityBatch:
     depth: Tensor
     observed: Tensor | None = None
     coverage: Tensor | None = None
-    encoder_inputs: Tensor | None = None
+    encoder_inputs: Tensor | SparseRows | None = None
 
     @property
     def dense(self) -> Tensor:

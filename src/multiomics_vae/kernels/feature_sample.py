@@ -13,6 +13,8 @@ from multiomics_vae.errors import InputError
 from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
+FEWEST_COMPILED = 2**17  # entries; below, compiling costs more than it saves
+
 
 @dataclass(frozen=True)
 class FeatureSample:
@@ -50,7 +52,10 @@ class FeatureSample:
         if not 1 <= n_drawn <= n_features:
             raise InputError(f"Of {n_features} features, 1 to {n_features} can be drawn, not {n_drawn}.")
         shuffled = torch.randperm(n_features, generator=generator, device=generator.device)  # (F,)
-        return cls(shuffled[:n_drawn].sort().values, n_features)
+        # Marked and looked for, which takes a tenth of sorting.
+        drawn = torch.zeros(n_features, dtype=torch.bool, device=generator.device)  # (F,)
+        drawn[shuffled[:n_drawn]] = True
+        return cls(drawn.nonzero().squeeze(1), n_features)
 
     @property
     def scale(self) -> float:
@@ -60,6 +65,11 @@ class FeatureSample:
     def entries(self, data: SparseRows) -> SparseRows:
         """The stored entries of the drawn features, which are numbered anew: ``(B, n)``."""
         features, columns = self.features, data.columns
+        size = data.n_cells * data.n_features
+        if columns.device.type == "cpu" and data.values.dtype == torch.float32 and size >= FEWEST_COMPILED:
+            from multiomics_vae.kernels.compiled.kept_entries import kept_entries
+
+            return kept_entries(data, features)
         new_column = torch.full((self.n_features,), -1, dtype=columns.dtype, device=columns.device)  # (F,)
         new_column[features] = torch.arange(len(features), dtype=columns.dtype, device=columns.device)
         found = new_column.index_select(0, columns)  # (nnz,)

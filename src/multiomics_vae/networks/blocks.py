@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
+import torch
 from torch import Tensor, nn
+
+from multiomics_vae.kernels import SparseRows
+from multiomics_vae.kernels.sparse_layer import is_wide, sparse_linear
 
 
 class MLP(nn.Module):
@@ -38,3 +44,17 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = self.layers(x)  # (B, n_outputs)
         return hidden
+
+    def read_sparse(self, rows: SparseRows, beside: Tensor | None = None) -> Tensor:
+        """Do what `forward` does to sparse rows ``(B, F)`` with dense numbers ``(B, D)`` behind them.
+
+        Neither needs a gradient.
+        """
+        first = self.layers[0] if len(self.layers) else None
+        if isinstance(first, nn.Linear) and is_wide(rows, first.weight):
+            hidden = sparse_linear(rows, beside, first.weight, first.bias)
+            for layer in itertools.islice(self.layers, 1, None):
+                hidden = layer(hidden)
+            return hidden  # (B, n_outputs)
+        dense = rows.to_dense()
+        return self.forward(dense if beside is None else torch.cat([dense, beside], dim=-1))

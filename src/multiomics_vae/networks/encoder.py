@@ -72,18 +72,17 @@ class Encoder(nn.Module):
         self.hidden = MLP(n_inputs + n_covariates, n_hidden, n_layers, dropout)
         self.head = GaussianHead(self.hidden.n_outputs, n_latent)
 
-    def inputs(self, batch: ModalityBatch) -> Tensor:
+    def inputs(self, batch: ModalityBatch) -> Tensor | SparseRows:
         """The fixed part, which has nothing to learn, with inputs hidden in training: ``(B_m, n_inputs)``."""
         with torch.no_grad():
-            if batch.encoder_inputs is not None:
-                return self._hide(batch.encoder_inputs)
-            transformed: Tensor | SparseRows = self.transform(batch)
-            if self.projection:
-                return self._hide(self.projection(transformed))
-            if isinstance(transformed, SparseRows):
+            found: Tensor | SparseRows | None = batch.encoder_inputs
+            if found is None:
+                found = self.transform(batch)
+                found = self.projection(found) if self.projection else found
+            if isinstance(found, SparseRows):
                 # Hiding a zero changes nothing: draw for the stored entries only, which are few.
-                return transformed.with_values(self._hide(transformed.values)).to_dense()
-            return self._hide(transformed)
+                return found.with_values(self._hide(found.values))
+            return self._hide(found)
 
     def _hide(self, inputs: Tensor) -> Tensor:
         hidden: Tensor = self.input_dropout(inputs)
@@ -92,7 +91,8 @@ class Encoder(nn.Module):
     def forward(self, batch: ModalityBatch, covariates: Tensor) -> Tensor:
         """Hidden features of the rows, ``(B_m, H)``; ``covariates`` are those rows', ``(B_m, D)``."""
         inputs = self.inputs(batch)  # (B_m, n_inputs)
-        if self.n_covariates:
-            inputs = torch.cat([inputs, covariates], dim=-1)
-        features: Tensor = self.hidden(inputs)  # (B_m, H)
+        beside = covariates if self.n_covariates else None
+        if isinstance(inputs, SparseRows):
+            return self.hidden.read_sparse(inputs, beside)  # (B_m, H)
+        features: Tensor = self.hidden(inputs if beside is None else torch.cat([inputs, beside], dim=-1))
         return features

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
@@ -16,6 +15,7 @@ import torch
 from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
+from multiomics_vae.data.minibatch import Minibatch
 from multiomics_vae.data.placement import with_resident_values
 from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
@@ -30,10 +30,13 @@ from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
 from multiomics_vae.training.prepared import with_encoder_inputs
 from multiomics_vae.training.progress import EpochProgress
+from multiomics_vae.training.quiet import quiet_lightning
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
+from multiomics_vae.training.threads import training_threads
 from multiomics_vae.training.touched_rows import TouchedRows
 from multiomics_vae.training.trainer import make_trainer
+from multiomics_vae.training.transformed import input_transforms
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,7 @@ def fit(
     config = run.config
     was_sigint = signal.getsignal(signal.SIGINT)
     interrupted = False
-    with torch.random.fork_rng(), warnings.catch_warnings(), _quiet_lightning():
-        warnings.filterwarnings("ignore", module="lightning")
+    with torch.random.fork_rng(), quiet_lightning():
         bar = [EpochProgress()] if show_progress else []
         trainer = make_trainer(config, [*bar, *callbacks])
         process = Process(trainer.global_rank, trainer.world_size)
@@ -113,19 +115,22 @@ def fit(
             with_resident_values(data, device) if device.type == "cuda" else data,
             run,
             process,
+            input_transforms(module) if device.type == "cpu" else None,
             _bags(module, data),
         )
         keeper = StateKeeper(keep, training, process)
+        alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
-        alone = device.type == "cpu" and process.n_processes == 1 and not callbacks
-        rows = _rows(module, config) if alone else None
+        rows = _rows(module, config) if alone and not callbacks else None
         supervision = supervise(data, module.readers, run.training_cells)
         if resumed is None:
             module.covariates.learn_from(torch.from_numpy(data.batch[run.training_cells]).to(device))
             settle_heads(module.readers, supervision, data, run.training_cells)
         steps = None if training.bags is None else training.n_steps
-        plan = _plan(module, data, run, history, process, keeper, rows, supervision, steps)
+        walks = alone and config.gradient_clip == 0
+        plan = _plan(module, data, run, history, process, keeper, rows, walks, supervision, steps)
         n_epochs = plan.schedule.n_epochs
+        threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
             check_processes(resumed, process)
             plan.restore(resumed)
@@ -135,7 +140,8 @@ def fit(
         # Lightning leaves modules in the mode they are in, and a trained model is in that of answers.
         module.train()
         try:
-            trainer.fit(plan, training, validation)
+            with threads:
+                trainer.fit(plan, training, validation)
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning turns Ctrl-C into a SystemExit after its own clean-up; any other exit is not ours.
             if not isinstance(stop.__context__ if isinstance(stop, SystemExit) else stop, KeyboardInterrupt):
@@ -160,14 +166,18 @@ def fit(
 
 
 def _loaders(
-    data: MultimodalData, run: TrainingRun, process: Process, bags: Bags | None
+    data: MultimodalData,
+    run: TrainingRun,
+    process: Process,
+    finish: Callable[[Minibatch], Minibatch] | None,
+    bags: Bags | None,
 ) -> tuple[MinibatchLoader, MinibatchLoader | None]:
-    shuffle = np.random.default_rng(run.config.seed)
-    size = run.config.batch_size
-    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process, bags=bags)
-    if len(run.validation_cells) == 0:
-        return training, None
-    return training, MinibatchLoader(data, run.validation_cells, size, process=process, bags=bags)
+    def loader(cells: np.ndarray, generator: np.random.Generator | None) -> MinibatchLoader:
+        size = run.config.batch_size
+        return MinibatchLoader(data, cells, size, generator, process=process, finish=finish, bags=bags)
+
+    training = loader(run.training_cells, np.random.default_rng(run.config.seed))
+    return training, loader(run.validation_cells, None) if len(run.validation_cells) else None
 
 
 def _bags(module: MultimodalModule, data: MultimodalData) -> Bags | None:
@@ -187,6 +197,7 @@ def _plan(
     process: Process,
     keeper: StateKeeper,
     rows: TouchedRows | None,
+    walks: bool,
     supervision: Mapping[str, Supervision],
     steps_per_epoch: int | None,
 ) -> TrainingPlan:
@@ -211,7 +222,7 @@ def _plan(
         supervision=supervision,
     )
     return TrainingPlan(
-        module, objective, run.config, names, history, balance, process, keeper, rows, steps_per_epoch
+        module, objective, run.config, names, history, balance, process, keeper, rows, walks, steps_per_epoch
     )
 
 
@@ -226,17 +237,3 @@ def _out_of_memory(batch_size: int) -> str:
     if batch_size == 1:
         return f"{what} Make the model smaller, or train elsewhere: model.train(accelerator='cpu')"
     return f"{what} Try half: model.train(batch_size={batch_size // 2})"
-
-
-class _quiet_lightning:
-    """Keep Lightning's notices about devices and loaders out of the user's notebook."""
-
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)

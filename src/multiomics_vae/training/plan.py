@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +17,7 @@ from multiomics_vae.data.share import ALONE, Process
 from multiomics_vae.errors import TrainingDivergedError
 from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Economy, Objective
+from multiomics_vae.objective import HEAD_TERM, Economy, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.best import BestWeights
@@ -23,6 +25,7 @@ from multiomics_vae.training.checkpoint import check_tensors
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.history import History
+from multiomics_vae.training.optimizer import AveragingAdamW
 from multiomics_vae.training.precision import TrainingProducts
 from multiomics_vae.training.processes import in_any
 from multiomics_vae.training.schedule import Schedule
@@ -38,6 +41,9 @@ from multiomics_vae.training.state import (
 from multiomics_vae.training.touched_rows import TouchedRows
 
 VALIDATION_SEED = 20_181_206
+BETAS = (0.9, 0.99)
+HEAD_RATE = 10.0
+"""Learning rate of heads over that of all else: few numbers, which must not lag behind what they read."""
 
 
 class Keeper(Protocol):
@@ -69,6 +75,8 @@ class TrainingPlan(pl.LightningModule):
         Is told where training stands after every step and pass; None where nobody wants to know.
     rows
         Optimises wide matrices by the rows that were drawn; None where all rows are.
+    walks
+        Whether optimiser and average go over wide matrices together; on a processor only.
     steps_per_epoch
         If it does not follow from the batch size.
     """
@@ -84,6 +92,7 @@ class TrainingPlan(pl.LightningModule):
         process: Process = ALONE,
         keeper: Keeper | None = None,
         rows: TouchedRows | None = None,
+        walks: bool = False,
         steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
@@ -96,7 +105,7 @@ class TrainingPlan(pl.LightningModule):
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
         self.process = process
         self.keeper = keeper
-        self.rows = rows or TouchedRows(())
+        self.rows, self.walks = rows or TouchedRows(()), walks
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -127,10 +136,14 @@ class TrainingPlan(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rows.before_step()
+        if isinstance(self.optimizers(use_pl_optimizer=False), AveragingAdamW):
+            return  # sums it up on its way
         found = [self.rows.gradient(parameter) for _, parameter in self._learned()]
         gradients = [gradient for gradient in found if gradient is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        self._check_norm(float(torch.nn.utils.get_total_norm(gradients)))
+
+    def _check_norm(self, norm: float) -> None:
+        if not math.isfinite(norm):
             raise TrainingDivergedError(
                 f"{self._diverged_gradient()} stopped being finite at step {self.n_steps}. "
                 f"{self._kept()} {self._mend()}"
@@ -138,9 +151,13 @@ class TrainingPlan(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: Minibatch, batch_idx: int) -> None:
         self.products.restore()
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        if isinstance(optimizer, AveragingAdamW):
+            self._check_norm(optimizer.squared_norm + self.rows.squared_norm)
         self.average.update()
         # The next gradients are made before Lightning lets go of these.
-        self.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         self._last_minibatch = batch
         if self.balance is not None:
             self.objective.modality_weights = self.balance.weights()
@@ -196,15 +213,23 @@ class TrainingPlan(pl.LightningModule):
         self.history.append({**self._sums.averages("train"), **validation, "kl_weight": self._beta})
         self._sums = EpochSums(self.modality_names)
         epoch = self.history.n_epochs
-        elbo = validation.get("elbo_validation", float(epoch))
+        score = self._score(validation) if "elbo_validation" in validation else float(epoch)
         if self._ramps and self.kl_scale < 1.0:
             # Weights that have not felt all of a penalty must not win because of it: the next are better.
-            elbo = -float("inf")
-        if not self.config.early_stopping or elbo > self.best_elbo or elbo == -float("inf"):
-            self.best_elbo, self.best_epoch = elbo, epoch
+            score = -float("inf")
+        if not self.config.early_stopping or score > self.best_elbo or score == -float("inf"):
+            self.best_elbo, self.best_epoch = score, epoch
             self.best.keep()
         elif epoch - self.best_epoch >= self.schedule.patience:
             self.trainer.should_stop = True
+
+    def _score(self, validation: dict[str, float]) -> float:
+        """The held-out ELBO less the costs of heads, as far as held-out cells have labels."""
+        score = validation["elbo_validation"]
+        for reader in self.module.readers:
+            cost = validation.get(f"{HEAD_TERM}{reader.name}_validation", math.nan)
+            score -= 0.0 if math.isnan(cost) else reader.head.weight * cost
+        return score
 
     @property
     def is_over(self) -> bool:
@@ -295,13 +320,19 @@ class TrainingPlan(pl.LightningModule):
     # --- Lightning -------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        learned = [p for _, p in self._learned() if p.requires_grad]
-        matrices, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        of_heads = [p for p in self.module.heads.parameters() if p.requires_grad]
+        known = {id(p) for p in of_heads}
+        others = [p for _, p in self._learned() if p.requires_grad and id(p) not in known]
         groups = [
-            {"params": matrices, "weight_decay": self.config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            *_groups(others, rate, decay),
+            *(_groups(of_heads, HEAD_RATE * rate, decay) if of_heads else []),
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        optimizer: torch.optim.AdamW
+        if self.walks:
+            optimizer = AveragingAdamW(groups, rate, BETAS)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
         done = 0
         if self._resumed is not None:
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
@@ -377,3 +408,11 @@ class TrainingPlan(pl.LightningModule):
             f"Try a smaller step: model.train(learning_rate={self.config.learning_rate / 10:g}, "
             "gradient_clip=10.0)"
         )
+
+
+def _groups(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
+    """Matrices, which decay, and vectors, which do not."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+    ]

@@ -7,6 +7,7 @@ again, and then makes up for the steps it missed (`WaitingTable`): the same numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -14,11 +15,15 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.kernels import FeatureSample
+from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.training.averaging import WeightAverage
-from multiomics_vae.training.row_loops import catch_up, step_rows
+from multiomics_vae.training.optimizer import AveragingAdamW
+from multiomics_vae.training.row_loops import catch_up, current_rows, step_rows
 from multiomics_vae.training.waiting_table import WaitingTable
+
+ROWS_IN_PIECE = 1024
 
 
 class LazyMatrix:
@@ -46,12 +51,21 @@ class LazyMatrix:
         self.table = WaitingTable()
         self.features: Tensor | None = None
         self.leaf: Tensor | None = None
+        self.squared_norm = 0.0
 
     def take(self, features: Tensor) -> Tensor:
-        """Bring some rows up to date and give them as a leaf whose gradient they are optimised by."""
-        self._catch_up(features.numpy())
-        self.features = features
-        self.leaf = self.parameter.detach().index_select(0, features).requires_grad_()  # (n, H)
+        """Give what some rows are by now as a leaf, by whose gradient they are optimised."""
+        weight, _, mean, square = self._arrays()
+        rows, age, table, epsilon = features.numpy(), self.age, self.table.values, self._epsilon
+        leaf = empty_buffer((len(rows), weight.shape[1]), self.parameter)  # (n, H)
+        out = leaf.numpy()
+
+        def work(thread: int, low: int, high: int) -> None:
+            current_rows(weight, mean, square, rows[low:high], age, table, epsilon, out[low:high])
+
+        with Blocks() as blocks:
+            blocks.each(len(rows), work)
+        self.features, self.leaf = features, leaf.requires_grad_()
         return self.leaf
 
     def settle(self) -> None:
@@ -77,37 +91,49 @@ class LazyMatrix:
     def step(self) -> None:
         """Optimise the rows that have a gradient; for all others a step goes by."""
         decay, gradient = self.average.next_decay, self.gradient
+        self.squared_norm = 0.0
         if self.parameter.grad is not None:  # the optimiser has done it
             self.average.of(self.parameter).lerp_(self.parameter.detach(), 1.0 - decay)
             return
-        if gradient is None or self.features is None:
+        if gradient is None or self.features is None or self.leaf is None:
             self.table.pass_step(0.0, (1.0, 1.0), 1.0, decay)
             self.age += 1
             return
+        epsilon_before = self._epsilon
         self.state["step"] += 1
         n_steps, (beta_mean, beta_square) = float(self.state["step"]), self.group["betas"]
         root = (1.0 - beta_square**n_steps) ** 0.5
         rate = self.group["lr"] * root / (1.0 - beta_mean**n_steps)
         shrink = 1.0 - self.group["lr"] * self.group["weight_decay"]
-        rows, slopes = self.features.numpy(), gradient.numpy()
+        rows, slopes, current = self.features.numpy(), gradient.numpy(), self.leaf.detach().numpy()
         numbers = (beta_mean, beta_square, rate, shrink, self.group["eps"] * root, decay)
         singles = tuple(np.float32(number) for number in numbers)
         arrays = self._arrays()
+        made_up = (self.age, self.table.values, epsilon_before)
 
-        def work(thread: int, low: int, high: int) -> None:
-            step_rows(*arrays, rows[low:high], slopes[low:high], *singles)
+        squares = np.zeros(-(-len(rows) // ROWS_IN_PIECE))
+
+        def work(thread: int, i: int) -> None:
+            part = slice(i * ROWS_IN_PIECE, (i + 1) * ROWS_IN_PIECE)
+            squares[i] = step_rows(*arrays, rows[part], *made_up, current[part], slopes[part], *singles)
 
         with Blocks() as blocks:
-            blocks.each(len(rows), work)
+            blocks.each_one(len(squares), work)
+        self.squared_norm = float(squares.sum())
         self.table.pass_step(rate, (beta_mean, beta_square), shrink, decay)
         self.age += 1
         self.age[rows] = 0
-        self.leaf = None
+        if math.isfinite(self.squared_norm):  # else it is still to be found out whose gradient it was
+            self.leaf = None
+
+    @property
+    def _epsilon(self) -> np.float32:
+        """Adam's, times √(1 − β₂^t) of the last step."""
+        n_steps = max(float(self.state["step"]), 1.0)
+        return np.float32(self.group["eps"] * (1.0 - self.group["betas"][1] ** n_steps) ** 0.5)
 
     def _catch_up(self, rows: np.ndarray) -> None:
-        n_steps = max(float(self.state["step"]), 1.0)
-        epsilon = np.float32(self.group["eps"] * (1.0 - self.group["betas"][1] ** n_steps) ** 0.5)
-        arrays = self._arrays()
+        epsilon, arrays = self._epsilon, self._arrays()
 
         def work(thread: int, low: int, high: int) -> None:
             catch_up(*arrays, rows[low:high], self.age, self.table.values, epsilon)
@@ -164,7 +190,10 @@ class TouchedRows:
 
     def attach(self, optimizer: torch.optim.AdamW, average: WeightAverage) -> None:
         """Take over the matrices from an optimiser and an average of weights."""
-        average.leave_out(self.parameters)
+        if isinstance(optimizer, AveragingAdamW):
+            optimizer.attach(average, self.parameters)
+        else:
+            average.leave_out(self.parameters)
         self._matrices = {id(p): LazyMatrix(p, optimizer, average) for p in self.parameters}
         optimizer.register_step_post_hook(lambda *_: self._step())
 
@@ -178,6 +207,11 @@ class TouchedRows:
         matrix = self._matrices.get(id(parameter))
         rows = None if matrix is None else matrix.gradient
         return parameter.grad if rows is None else rows
+
+    @property
+    def squared_norm(self) -> float:
+        """Σ gradient² of the rows that the last step has optimised here."""
+        return sum(matrix.squared_norm for matrix in self._matrices.values())
 
     def before_step(self) -> None:
         """To be called between the backward pass and the optimiser's step."""

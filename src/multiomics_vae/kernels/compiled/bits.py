@@ -6,8 +6,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
 
+cgutils: Any = untyped_cgutils
 HALF_BITS = 16
 WORD = ir.IntType(32)
 
@@ -68,8 +70,30 @@ def _narrowed(typing_context: Any, number: Any, array: Any) -> Any:
     return types.uint16(types.float32, array), generate
 
 
+def _prefetch(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
+    """Fetch the place of a number in a table ``(n, m)`` into the cache, ahead of its use."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        array = context.make_array(kind)(context, builder, arguments[0])
+        indices = [
+            context.cast(builder, argument, given, types.intp)
+            for argument, given in zip(arguments[1:], signature.args[1:], strict=True)
+        ]
+        place = cgutils.get_item_pointer(context, builder, kind, array, indices)
+        byte = ir.IntType(8).as_pointer()
+        shape = ir.FunctionType(ir.VoidType(), [byte, WORD, WORD, WORD])
+        fetch = cgutils.get_or_insert_function(builder.module, shape, "llvm.prefetch.p0i8")
+        to_be_read, keep, data = (ir.Constant(WORD, number) for number in (0, 3, 1))
+        builder.call(fetch, [builder.bitcast(place, byte), to_be_read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(table, row, column), generate
+
+
 power_of_two: Any = intrinsic(_power_of_two)
 bits_of: Any = intrinsic(_bits_of)
 from_bits: Any = intrinsic(_from_bits)
 widened: Any = intrinsic(_widened)
 narrowed: Any = intrinsic(_narrowed)
+prefetch: Any = intrinsic(_prefetch)

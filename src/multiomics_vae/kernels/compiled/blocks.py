@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from types import TracebackType
 
 import torch
 
 FEWEST_FEATURES = 64  # below, waking a thread costs more than it saves
+_THREADS: ContextVar[int | None] = ContextVar("threads of blocks, where torch has one", default=None)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Leave torch one thread, and to `Blocks` as many as torch had.
+
+    For a program whose wide work is done in blocks. Threads that share a small operation take longer than
+    one, and go on turning after it in wait of the next; where another program wants a processor, every
+    operation waits for the slowest thread.
+
+    Examples
+    --------
+    >>> with torch_alone():
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    token = _THREADS.set(n_threads_of_blocks())
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _THREADS.reset(token)
+
+
+def n_threads_of_blocks() -> int:
+    """Threads that `Blocks` take."""
+    return _THREADS.get() or torch.get_num_threads()
 
 
 @cache
@@ -34,9 +66,10 @@ class Blocks:
     """
 
     def __init__(self) -> None:
-        self.n_threads = torch.get_num_threads()
+        self.n_threads = n_threads_of_blocks()
 
     def __enter__(self) -> Blocks:
+        self._before = torch.get_num_threads()
         self._pool = _pool(self.n_threads - 1, os.getpid()) if self.n_threads > 1 else None
         # A thread takes over this number when it first uses torch, and the threads of a pool keep it.
         torch.set_num_threads(1)
@@ -48,7 +81,7 @@ class Blocks:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        torch.set_num_threads(self.n_threads)
+        torch.set_num_threads(self._before)
 
     def each(self, n: int, work: Callable[[int, int, int], None]) -> None:
         """Call ``work(thread, low, high)`` for blocks ``low`` … ``high`` − 1 that make up 0 … n − 1."""

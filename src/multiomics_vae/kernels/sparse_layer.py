@@ -1,0 +1,130 @@
+"""A linear layer that reads sparse rows, chunk by chunk of their features, in threads that work alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from multiomics_vae.kernels.allocation import empty_buffer
+from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
+from multiomics_vae.kernels.products import product_with_transposed
+from multiomics_vae.kernels.sparse_rows import SparseRows
+
+FEATURES_IN_CHUNK = 2048
+
+
+def is_wide(rows: SparseRows, weight: Tensor) -> bool:
+    """Whether `sparse_linear` is worth it: float32 on a processor, and enough to do."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or rows.values.dtype != torch.float32:
+        return False
+    return rows.n_cells * rows.n_features >= FEWEST_COMPILED_ENTRIES
+
+
+def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+    """[X, C] Wᵀ + b, without X as a dense tensor.
+
+    Parameters
+    ----------
+    rows
+        X, ``(B, F)``, float32 on a processor; without gradient.
+    beside
+        C, further inputs, ``(B, D)``, without gradient; None for none.
+    weight, bias
+        W ``(H, F + D)`` and b ``(H,)``; differentiable once.
+
+    Returns
+    -------
+    Tensor
+        ``(B, H)``. The same for any number of threads. Where PyTorch is told to multiply float32 matrices in
+        bfloat16 (``torch.backends.mkldnn.matmul.fp32_precision``), so is this.
+
+    Examples
+    --------
+    >>> rows = SparseRows.from_dense(torch.tensor([[0.0, 2.0, 3.0]]))
+    >>> sparse_linear(rows, None, torch.ones(1, 3), torch.zeros(1))
+    tensor([[5.]])
+    """
+    found: Tensor = _SparseLinear.apply(rows, beside, weight, bias)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _SparseLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+        weight, dtype = weight.detach(), _product_dtype()
+        ctx.rows, ctx.beside, ctx.shape, ctx.dtype = rows, beside, tuple(weight.shape), dtype
+        chunks = _chunks(rows.n_features)
+        parts = [torch.empty(0)] * len(chunks)  # kept by chunk: their order must not depend on threads
+
+        def multiply(block: Tensor, chunk: int, features: slice) -> None:
+            if dtype == torch.float32:
+                parts[chunk] = product_with_transposed(weight[:, features], block.t())  # (H, B)
+            else:
+                parts[chunk] = torch.mm(weight[:, features].to(dtype), block)  # (H, B)
+
+        _each_chunk(rows, dtype, multiply)
+        total = weight.new_zeros(len(weight), rows.n_cells)  # (H, B)
+        for part in parts:
+            total += part
+        found = total.t() + bias  # (B, H)
+        if beside is not None:
+            found += beside @ weight[:, rows.n_features :].t()
+        return found
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        rows, beside, dtype = ctx.rows, ctx.beside, ctx.dtype
+        by_weight = None
+        if ctx.needs_input_grad[2]:
+            gradient = by_weight = empty_buffer(ctx.shape, upstream)  # (H, F + D)
+            columns = upstream.t().to(dtype).contiguous()  # (H, B)
+
+            def multiply(block: Tensor, chunk: int, features: slice) -> None:
+                if dtype == torch.float32:
+                    gradient[:, features] = product_with_transposed(columns, block)
+                else:
+                    gradient[:, features] = torch.mm(columns, block.t())
+
+            _each_chunk(rows, dtype, multiply)
+            if beside is not None:
+                gradient[:, rows.n_features :] = upstream.t() @ beside
+        return None, None, by_weight, upstream.sum(0) if ctx.needs_input_grad[3] else None
+
+
+def _product_dtype() -> torch.dtype:
+    low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
+    return torch.bfloat16 if low else torch.float32
+
+
+def _chunks(n_features: int) -> tuple[slice, ...]:
+    size = FEATURES_IN_CHUNK
+    return tuple(slice(low, min(low + size, n_features)) for low in range(0, n_features, size))
+
+
+def _each_chunk(rows: SparseRows, dtype: torch.dtype, work: Callable[[Tensor, int, slice], None]) -> None:
+    """Call ``work(block, chunk, features)`` with the dense block ``(n, B)`` of every chunk of features."""
+    # Imported here, because the compiler loads slowly.
+    from multiomics_vae.kernels.compiled.blocks import Blocks
+    from multiomics_vae.kernels.compiled.entries import fill_block
+
+    chunks = _chunks(rows.n_features)
+    arrays = (rows.row_pointers.numpy(), rows.columns.numpy(), rows.values.numpy())
+    with Blocks() as blocks:
+        room = [
+            torch.empty(min(FEATURES_IN_CHUNK, rows.n_features), rows.n_cells, dtype=dtype)
+            for _ in range(blocks.n_threads)
+        ]
+
+        def walk(thread: int, chunk: int) -> None:
+            features = chunks[chunk]
+            block = room[thread][: features.stop - features.start]  # (n, B)
+            memory = block.view(torch.uint16) if dtype == torch.bfloat16 else block
+            fill_block(*arrays, features.start, memory.numpy())
+            work(block, chunk, features)
+
+        blocks.each_one(len(chunks), walk)

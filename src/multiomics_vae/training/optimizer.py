@@ -1,0 +1,160 @@
+"""AdamW with the average of the weights, in one walk over the memory of wide matrices.
+
+An optimiser does little arithmetic: it waits for memory. Weight, gradient, two moments and average are each
+read once and written once here, where a norm of the gradient, an optimiser and an average one after the
+other read the gradient three times and the weight twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.adamw import adamw
+
+from multiomics_vae.kernels.compiled.blocks import Blocks
+from multiomics_vae.training.averaging import WeightAverage
+from multiomics_vae.training.row_loops import step_whole
+
+FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
+ENTRIES_IN_PIECE = 2**17
+
+
+class AveragingAdamW(torch.optim.AdamW):
+    """`torch.optim.AdamW`, which also moves an average of the weights along; for processors.
+
+    States are those of AdamW. Narrow parameters go through PyTorch's own loop, and their average is left to
+    `WeightAverage.update`.
+
+    Parameters
+    ----------
+    groups
+        Parameters and their weight decay.
+    learning_rate, betas
+        As for AdamW.
+
+    Examples
+    --------
+    >>> layer = torch.nn.Linear(300, 300)
+    >>> optimizer = AveragingAdamW([{"params": layer.parameters()}], 1e-3, (0.9, 0.99))
+    >>> optimizer.attach(WeightAverage(layer, 0.99), others=())
+    """
+
+    def __init__(
+        self, groups: Iterable[dict[str, Any]], learning_rate: float, betas: tuple[float, float]
+    ) -> None:
+        super().__init__(groups, lr=learning_rate, betas=betas, fused=True)
+        self.squared_norm = 0.0
+        self._average: WeightAverage | None = None
+        self._wide: set[int] = set()
+
+    def attach(self, average: WeightAverage, others: Iterable[Tensor]) -> None:
+        """Move an average along.
+
+        Parameters
+        ----------
+        average
+            From now on without the wide matrices of this optimiser.
+        others
+            Parameters whose average is somebody else's already.
+        """
+        others = list(others)
+        averaged = {id(parameter) for parameter in average.parameters}
+        wide = [
+            p
+            for group in self.param_groups
+            for p in group["params"]
+            if p.numel() >= FEWEST_ENTRIES and p.is_contiguous() and p.dtype == torch.float32
+            if id(p) in averaged and all(p is not other for other in others)
+        ]
+        self._average, self._wide = average, {id(p) for p in wide}
+        average.leave_out([*others, *wide])
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Optimise every parameter that has a gradient; ``squared_norm`` is that of all gradients then.
+
+        Parameters
+        ----------
+        closure
+            Called first, if there is one; what it returns is returned.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        narrow_gradients: list[Tensor] = []
+        pieces: list[tuple[Any, ...]] = []
+        for group in self.param_groups:
+            narrow = []
+            for p in group["params"]:
+                if id(p) in self._wide:
+                    pieces += self._pieces(p, group)
+                elif p.grad is not None:
+                    narrow.append(p)
+            self._step_narrow(narrow, group)
+            narrow_gradients += [p.grad for p in narrow]
+        squares = np.zeros(len(pieces))
+
+        def walk(_: int, i: int) -> None:
+            squares[i] = step_whole(*pieces[i])
+
+        with Blocks() as blocks:
+            blocks.each_one(len(pieces), walk)
+        narrow_norm = float(torch.nn.utils.get_total_norm(narrow_gradients)) if narrow_gradients else 0.0
+        self.squared_norm = float(squares.sum()) + narrow_norm**2
+        return loss
+
+    def _step_narrow(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        states = [self._state_of(p) for p in parameters]
+        adamw(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Arguments of `step_whole` for every piece of a wide parameter."""
+        assert self._average is not None
+        decay, average = self._average.next_decay, self._average.of(parameter)
+        if parameter.grad is None:
+            average.lerp_(parameter.detach(), 1.0 - decay)
+            return []
+        state = self._state_of(parameter)
+        state["step"] += 1
+        n_steps, (beta_mean, beta_square) = float(state["step"]), group["betas"]
+        root = (1.0 - beta_square**n_steps) ** 0.5
+        rate = group["lr"] * root / (1.0 - beta_mean**n_steps)
+        shrink = 1.0 - group["lr"] * group["weight_decay"]
+        numbers = (beta_mean, beta_square, rate, shrink, group["eps"] * root, decay)
+        singles = tuple(np.float32(number) for number in numbers)
+        tensors = (parameter, average, state["exp_avg"], state["exp_avg_sq"], parameter.grad)
+        flat = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+        return [
+            (*(array[low : low + ENTRIES_IN_PIECE] for array in flat), *singles)
+            for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
+        ]
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
