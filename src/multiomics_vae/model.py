@@ -25,8 +25,8 @@ from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.heads import Head
-from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.objective import start_heads
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
