@@ -19,15 +19,26 @@ if TYPE_CHECKING:
     from multiomics_vae.data.clinical import with_clinical
     from multiomics_vae.heads.head import Head
     from multiomics_vae.model import MultiVAE
+    from multiomics_vae.penalties.correction import BatchCorrection
 
 _HOME_OF = {
+    "BatchCorrection": "multiomics_vae.penalties.correction",
     "Head": "multiomics_vae.heads.head",
     "MultiVAE": "multiomics_vae.model",
     "with_clinical": "multiomics_vae.data.clinical",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
 
-__all__ = ["Head", "MultiVAE", "__version__", "datasets", "errors", "plotting", "with_clinical"]
+__all__ = [
+    "BatchCorrection",
+    "Head",
+    "MultiVAE",
+    "__version__",
+    "datasets",
+    "errors",
+    "plotting",
+    "with_clinical",
+]
 
 
 def __getattr__(name: str) -> object:

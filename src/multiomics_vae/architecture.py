@@ -6,7 +6,7 @@ checkpoint, and `build_module` makes the same module again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +28,7 @@ from multiomics_vae.networks.decoder import Decoder
 from multiomics_vae.networks.encoder import Encoder
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS, InputTransform
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.priors import PRIORS
 
 DECODERS = ("linear", "mlp")
@@ -89,6 +90,8 @@ class ModelConfig:
         In the schema's order.
     disagreement_gate
         True if experts that disagree by more than their variances allow lose weight.
+    batch_correction
+        How the effect of batches is kept out of z.
     heads
         What predicts outcomes from z, their kinds settled.
     """
@@ -105,6 +108,7 @@ class ModelConfig:
     seed: int
     modalities: tuple[ModalityConfig, ...]
     disagreement_gate: bool = False
+    batch_correction: BatchCorrection = field(default_factory=BatchCorrection)
     heads: tuple[NamedHead, ...] = ()
 
     def __post_init__(self) -> None:
@@ -282,6 +286,10 @@ def describe_config(config: ModelConfig, schema: Schema) -> str:
     for modality, chosen in zip(schema.modalities, config.modalities, strict=True):
         reads = chosen.transform + (f" -> {chosen.n_projection} directions" if chosen.n_projection else "")
         lines.append(f"{modality.name}: encoder reads {reads}; {chosen.decoder} decoder")
+    correction = config.batch_correction
+    if correction.penalty is not None:
+        within = f", within {correction.conditional_on!r}" if correction.conditional_on else ""
+        lines.append(f"batch correction: {correction.kind} on {', '.join(correction.keys or ())}{within}")
     for named in config.heads:
         head = named.head
         whose = f"each donor, {head.pooling} over its cells" if head.level == "donor" else "each cell"

@@ -21,6 +21,7 @@ from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS
+from multiomics_vae.penalties.correction import CONDITIONAL, BatchCorrection, settled
 from multiomics_vae.priors import PRIORS
 
 Choice = TypeVar("Choice")
@@ -43,6 +44,8 @@ class ModelChoices:
         As in `ModelConfig`.
     transforms, projections, decoders, dispersions
         One value for every modality, or a mapping from modality names to values.
+    batch_correction
+        A kind, or all there is to say.
     heads
         Outcome -> head.
     """
@@ -62,6 +65,7 @@ class ModelChoices:
     projections: str | int | Mapping[str, int]
     decoders: str | Mapping[str, str]
     dispersions: str | Mapping[str, str]
+    batch_correction: str | BatchCorrection = CONDITIONAL
     heads: Mapping[str, Head] = field(default_factory=dict)
 
 
@@ -98,6 +102,7 @@ def resolve(
         seed=choices.seed,
         modalities=(),
         disagreement_gate=choices.disagreement_gate,
+        batch_correction=settled(choices.batch_correction, data.schema),
         heads=resolve_heads(choices.heads, data),
     )
     modalities, projections = [], []

@@ -21,10 +21,12 @@ from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import register
 from multiomics_vae.data.schema import UNLABELLED
 from multiomics_vae.data.statistics import feature_statistics
+from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.heads import Head
 from multiomics_vae.mapping import MappingModel
 from multiomics_vae.objective import start_heads
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
 from multiomics_vae.training.saved import SavedModel, load_model, save_model
@@ -64,6 +66,9 @@ class MultiVAE(MappingModel):
         Input transform, directions of the fixed projection (0 for none), ``"linear"`` or ``"mlp"``
         decoder, dispersion; one for all modalities or a mapping from names. ``"auto"`` settles them
         from the data.
+    batch_correction
+        ``"conditional"``, ``"adversarial"``, ``"hsic"`` or ``"mmd"``, or a `BatchCorrection` that says more:
+        how the effect of the batch and of further categorical covariates is kept out of z.
     encode_covariates
         Let encoders read batch and covariates (decoders always do).
     heads
@@ -94,6 +99,7 @@ class MultiVAE(MappingModel):
         projections: str | int | Mapping[str, int] = "auto",
         decoders: str | Mapping[str, str] = "auto",
         dispersions: str | Mapping[str, str] = "feature",
+        batch_correction: str | BatchCorrection = "conditional",
         encode_covariates: bool = True,
         heads: Mapping[str, Head] | None = None,
         seed: int = 0,
@@ -120,12 +126,14 @@ class MultiVAE(MappingModel):
             projections=projections,
             decoders=decoders,
             dispersions=dispersions,
+            batch_correction=batch_correction,
             heads={} if heads is None else heads,
         )
         everyone = np.arange(data.n_cells)
         statistics = tuple(feature_statistics(data, m, everyone) for m in range(len(data.schema.modalities)))
         resolved = resolve(choices, data, statistics)
         module = build_module(resolved.config, data.schema, resolved.statistics, resolved.projections)
+        data = with_strata(data, mdata, resolved.config.batch_correction.conditional_on)
         start_heads(module.readers, data)
         self._hold(data, options or SetupOptions(), resolved.config, module)
         if options is None:
@@ -248,6 +256,8 @@ class MultiVAE(MappingModel):
         saved = load_model(dir_path, cls.__name__)
         model = cls.__new__(cls)
         data = model._read_for(saved, mdata).with_own_values()
+        # Only a further training wants them, and says so if they are not there.
+        data = with_strata(data, mdata, saved.config.batch_correction.conditional_on, needed=False)
         model._hold(data, options_of(saved.schema), saved.config, saved.module)
         model._history = saved.history
         model._restore_beside(saved.aids)

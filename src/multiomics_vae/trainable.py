@@ -19,10 +19,11 @@ from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
-from multiomics_vae.errors import warn
+from multiomics_vae.data.strata import with_strata
+from multiomics_vae.errors import InputError, warn
 from multiomics_vae.extension import check_something_to_learn, is_query
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
+from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights, with_correction
 from multiomics_vae.predicting import PredictingModel
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
@@ -126,6 +127,8 @@ class TrainableModel(PredictingModel):
         penalties
             Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
             ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history under its name.
+            That of the model's ``batch_correction`` is added without being named; named here, it
+            has this weight.
         modality_weights
             λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
             gradient norms), or a mapping from modality names to numbers.
@@ -177,8 +180,15 @@ class TrainableModel(PredictingModel):
             modality_dropout=modality_dropout,
             kl_weight=kl_weight,
             free_bits=free_bits,
-            penalties=penalty_weights(penalties),
+            penalties=penalty_weights(with_correction(penalties, self.config.batch_correction)),
+            corrected=self.config.batch_correction.keys,
         )
+        stratum = self.config.batch_correction.conditional_on
+        if stratum is not None and self._data.strata is None:
+            raise InputError(
+                f"The batch correction is conditional on {stratum!r}, and obs has no such column. Add it "
+                f"before the model is loaded: mdata.obs[{stratum!r}] = types"
+            )
         held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
         training, validation = split(
             self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
@@ -235,6 +245,7 @@ class TrainableModel(PredictingModel):
         unfinished = found.training
         data = read(mdata, unfinished.schema).with_own_values()
         check_same_cells(unfinished, data.cell_names, folder)
+        data = with_strata(data, mdata, unfinished.config.batch_correction.conditional_on)
         model = cls.__new__(cls)
         model._hold(data, options_of(unfinished.schema), unfinished.config, found.module)
         keep = model._keep(unfinished, folder)

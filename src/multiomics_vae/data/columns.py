@@ -170,26 +170,6 @@ def warn_single_cells(codes: np.ndarray, covariate: CategoricalCovariate) -> Non
         )
 
 
-def warn_confounded(codes: np.ndarray, present: np.ndarray, covariate: CategoricalCovariate) -> None:
-    """Warn if each batch has one set of modalities and the sets differ.
-
-    Parameters
-    ----------
-    codes
-        Batch of each cell, ``(N,)``.
-    present
-        ``(N, M)``, bool.
-    """
-    pairs = np.unique(np.column_stack([codes, present]), axis=0)  # (n_pairs, 1 + M)
-    patterns = np.unique(pairs[:, 1:], axis=0)
-    if len(pairs) == len(covariate.categories) and len(patterns) > 1:
-        warn(
-            f"Batch {covariate.key!r} decides which modalities a cell has: {len(patterns)} sets of "
-            f"modalities in {len(pairs)} batches, one set in each. The effect of a batch cannot be told "
-            "from that of its missing modalities."
-        )
-
-
 def text_of(value: object) -> str:
     """Name of a category: 1, 1.0 and "1" are the same one, as files may turn one into another."""
     if isinstance(value, float | np.floating) and float(value).is_integer():

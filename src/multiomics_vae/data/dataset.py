@@ -129,6 +129,9 @@ class MultimodalData:
         ``(N, n_categorical)``, int64.
     continuous
         Standardised, ``(N, n_continuous)``, float32.
+    strata
+        Group of each cell within which batches are compared, ``(N,)``, int64, -1 where it is not known; None
+        where they are compared over all cells.
     labels
         Donors and outcomes; None where neither was registered.
     """
@@ -139,6 +142,7 @@ class MultimodalData:
     batch: np.ndarray
     categorical: np.ndarray
     continuous: np.ndarray
+    strata: np.ndarray | None = None
     labels: Labels | None = None
 
     @property
@@ -176,6 +180,7 @@ class MultimodalData:
             batch=self.batch[cells],
             categorical=self.categorical[cells],
             continuous=self.continuous[cells],
+            strata=None if self.strata is None else self.strata[cells],
             labels=None if self.labels is None else self.labels.of(cells),
         )
 

@@ -15,10 +15,12 @@ import pandas as pd
 from multiomics_vae.data import columns, modality
 from multiomics_vae.data.alignment import check_every_cell_measured, columns_by_name
 from multiomics_vae.data.checks import check_container, check_enough_cells, check_modality
+from multiomics_vae.data.confounding import warn_of_modalities
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.donors import read_labels
 from multiomics_vae.data.guess import Chosen, choose
 from multiomics_vae.data.options import SetupOptions, check_options
+from multiomics_vae.data.outcome_confounding import warn_of_outcomes
 from multiomics_vae.data.outcomes import register_outcomes, warn_if_features
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import raw_values, source_of
@@ -80,7 +82,7 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
         batch = columns.categories_of(column)
         codes = columns.codes_of(column, batch)
         columns.warn_single_cells(codes, batch)
-        columns.warn_confounded(codes, present, batch)
+        warn_of_modalities(codes, present, batch, names)
     categorical = tuple(_register_categorical(mdata, key) for key in options.categorical_covariate_keys)
     role = "continuous_covariate_keys"
     continuous = tuple(
@@ -100,7 +102,9 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
         outcomes,
         unlabelled,
     )
-    return _with_columns(mdata, schema, tuple(parts), donor_needed=True)
+    data = _with_columns(mdata, schema, tuple(parts), donor_needed=True)
+    warn_of_outcomes(data)
+    return data
 
 
 def read(

@@ -7,6 +7,7 @@ from multiomics_vae.objective.config import (
     PenaltyWeight,
     SubsetObjective,
     penalty_weights,
+    with_correction,
 )
 from multiomics_vae.objective.labelled import HEAD_TERM, Supervision, settle_heads, start_heads, supervise
 from multiomics_vae.objective.loss import Objective
@@ -26,4 +27,5 @@ __all__ = [
     "settle_heads",
     "start_heads",
     "supervise",
+    "with_correction",
 ]

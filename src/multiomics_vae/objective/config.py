@@ -13,6 +13,7 @@ import torch
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.module import RowSource
 from multiomics_vae.penalties import PENALTIES
+from multiomics_vae.penalties.correction import BatchCorrection
 
 SubsetObjective = Literal["within", "cross", "none"]
 
@@ -83,6 +84,17 @@ def penalty_weights(asked: Mapping[str, float] | None) -> tuple[PenaltyWeight, .
     )
 
 
+def with_correction(
+    asked: Mapping[str, float] | None, correction: BatchCorrection
+) -> Mapping[str, float] | None:
+    """Add the penalty of a batch correction to those that were asked for, unless it is among them."""
+    name = correction.penalty
+    if name is None or not (asked is None or isinstance(asked, Mapping)):
+        return asked
+    weight = PENALTIES[name].default_weight if correction.weight is None else correction.weight
+    return {name: weight, **(asked or {})}
+
+
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """Choices of the objective.
@@ -105,6 +117,9 @@ class ObjectiveConfig:
         Nats a latent dimension (averaged over cells) that the KL does not pay for.
     penalties
         Those that are on, and their weights.
+    corrected
+        Columns that penalties against covariates are about; None means the batch and every categorical
+        covariate.
     """
 
     subset_objective: SubsetObjective = "within"
@@ -114,6 +129,7 @@ class ObjectiveConfig:
     kl_weight: float = 1.0
     free_bits: float = 0.0
     penalties: tuple[PenaltyWeight, ...] = ()
+    corrected: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         allowed = get_args(SubsetObjective)

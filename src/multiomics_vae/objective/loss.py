@@ -47,6 +47,8 @@ class Objective:
         Called with the joint z and a modality's position before its decoder reads z; returns z.
     penalties
         Those that ``config`` names, by name, as `build_penalties` makes them.
+    strata
+        Group of every cell of the data set within which penalties against covariates look, ``(N,)``.
     supervision
         What is known of the outcomes that the module's heads predict, as `supervise` makes it; without it
         they learn nothing.
@@ -59,12 +61,14 @@ class Objective:
         n_training_cells: int,
         watch: Callable[[Tensor, int], Tensor] | None = None,
         penalties: Mapping[str, Penalty] | None = None,
+        strata: Tensor | None = None,
         supervision: Mapping[str, Supervision] | None = None,
     ) -> None:
         self.config = config
         self.modality_weights = modality_weights
         self.n_training_cells = n_training_cells
         self.watch = watch
+        self.strata = strata
         self.supervision = supervision or {}
         self.penalties = {each.name: (penalties or {})[each.name] for each in config.penalties}
 
@@ -83,7 +87,7 @@ class Objective:
         module, minibatch
             The model and B cells.
         kl_scale
-            Warm-up factor of β, 0 to 1.
+            Warm-up factor of β and of ramped penalties, 0 to 1.
         generator
             Of the noise, on the module's device.
         economy
@@ -121,8 +125,8 @@ class Objective:
             terms += self._subset_terms(view, values / n, prior, teacher, beta)
         terms += head_terms(module.readers, minibatch, joint, self.supervision)
         if config.penalties:
-            found = penalty_input(module, minibatch, evidence, teacher, noise)
-            terms += penalty_terms(config.penalties, self.penalties, found)
+            found = penalty_input(module, minibatch, evidence, teacher, noise, self.strata)
+            terms += penalty_terms(config.penalties, self.penalties, found, kl_scale)
         log_prior = module.log_prior_of_weights()
         terms.append(LossTerm("weight_prior", log_prior / self.n_training_cells, -1.0))
         return LossTerms(

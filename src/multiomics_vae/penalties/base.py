@@ -39,6 +39,9 @@ class PenaltyInput:
     noise
         The only source of randomness. Its numbers are drawn for the whole training step, so processes that
         share a step stay in one state; call it as often whatever the cells are.
+    strata
+        Group of each cell within which a penalty against covariates looks, ``(B,)``, int64, -1 where it is
+        not known; None where there are no groups.
     """
 
     joint: GaussianMixture
@@ -48,6 +51,47 @@ class PenaltyInput:
     present: Tensor
     covariates: Covariates
     noise: StepNoise
+    strata: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """A categorical covariate whose trace is to leave z.
+
+    Parameters
+    ----------
+    column
+        Its column among the further categorical covariates; None for the batch.
+    n_categories
+        How many it has.
+    """
+
+    column: int | None
+    n_categories: int
+
+    def codes(self, covariates: Covariates) -> Tensor:
+        """Category of each cell, ``(B,)``, int64."""
+        return covariates.batch if self.column is None else covariates.categorical[:, self.column]
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What a penalty against covariates is told of the data before it sees a cell.
+
+    Parameters
+    ----------
+    nuisances
+        Covariates whose trace is to leave z, with two or more categories each.
+    n_strata
+        Number of groups of `PenaltyInput.strata`.
+    log_shares
+        Of each covariate, the log of the share of its categories in every stratum, the last row in the cells
+        of unknown stratum, ``(n_strata + 1, n_categories)``; empty where nobody has counted.
+    """
+
+    nuisances: tuple[Nuisance, ...] = ()
+    n_strata: int = 0
+    log_shares: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +123,12 @@ class Penalty(nn.Module, ABC):
     compares_cells
         True if a cell's value depends on the cells beside it. Such a penalty sees only the own cells of a
         process: of several devices each compares within its part of a step.
+    ramped
+        True if its weight rises with β, from nothing to all of it over the warm-up.
+    reverses
+        True if the model is to raise the value: what reaches the posteriors is minus its gradient.
+    default_weight
+        Weight in the loss where a user names none.
 
     Parameters
     ----------
@@ -88,6 +138,9 @@ class Penalty(nn.Module, ABC):
 
     name: ClassVar[str]
     compares_cells: ClassVar[bool]
+    ramped: ClassVar[bool] = False
+    reverses: ClassVar[bool] = False
+    default_weight: ClassVar[float] = 1.0
 
     def __init__(self, n_latent: int, n_modalities: int, n_batches: int) -> None:
         super().__init__()

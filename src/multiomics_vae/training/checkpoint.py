@@ -43,7 +43,12 @@ from multiomics_vae.training.manifest import (
     parse_manifest,
     read_listed,
 )
-from multiomics_vae.training.migrations import add_outcomes, add_powers, add_switches
+from multiomics_vae.training.migrations import (
+    add_batch_correction,
+    add_outcomes,
+    add_powers,
+    add_switches,
+)
 from multiomics_vae.training.strict_json import json_bytes, parse_json
 from multiomics_vae.training.untrusted import read_file, shown
 from multiomics_vae.training.weights_file import MAX_WEIGHTS_BYTES, parse_weights, tensor_table, weights_bytes
@@ -106,8 +111,12 @@ def _to_format_5(old: Checkpoint) -> Checkpoint:
     return replace(old, config=config, schema=schema, tensors=tensors)
 
 
+def _to_format_6(old: Checkpoint) -> Checkpoint:
+    return replace(old, config=add_batch_correction(old.config))
+
+
 MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType(
-    {1: _to_format_2, 2: _to_format_3, 3: _to_format_4, 4: _to_format_5}
+    {1: _to_format_2, 2: _to_format_3, 3: _to_format_4, 4: _to_format_5, 5: _to_format_6}
 )
 """Format version -> what lifts a checkpoint of that version to the next."""
 

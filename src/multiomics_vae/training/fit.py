@@ -24,6 +24,7 @@ from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective, Supervision, build_penalties, settle_heads, supervise
+from multiomics_vae.penalties.correction import surroundings_of
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
@@ -206,8 +207,14 @@ def _plan(
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
     names = data.schema.modality_names
+    strata = None if data.strata is None else torch.from_numpy(data.strata)  # (N,)
     penalties = build_penalties(
-        run.objective.penalties, module.n_latent, len(names), data.schema.n_batches, run.config.seed
+        run.objective.penalties,
+        module.n_latent,
+        len(names),
+        data.schema.n_batches,
+        run.config.seed,
+        surroundings_of(run.objective.corrected, data, run.training_cells),
     )
     objective = Objective(
         run.objective,
@@ -215,6 +222,7 @@ def _plan(
         len(run.training_cells),
         watch=balance.watch if balance else None,
         penalties=penalties,
+        strata=strata,
         supervision=supervision,
     )
     return TrainingPlan(

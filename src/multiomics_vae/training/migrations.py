@@ -108,3 +108,28 @@ def add_outcomes(
         return found, dict(schema), {**tensors, **learned}
     without = {"version": 2, "donor_key": None, "outcomes": [], "unlabelled": list(UNLABELLED)}
     return found, {**schema, **without}, {**tensors, **learned}
+
+
+def add_batch_correction(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Format 5 to 6: a model says how batches are corrected; decoders read them, and that was all.
+
+    Parameters
+    ----------
+    config
+        Arguments a model was built with, or the document of a training that is not over.
+
+    Examples
+    --------
+    >>> add_batch_correction({"fusion": "product"})["batch_correction"]["kind"]
+    'conditional'
+    """
+    none = {"kind": "conditional", "weight": None, "keys": None, "conditional_on": None}
+    model, objective = config.get("model"), config.get("objective")
+    if "fusion" in config:
+        return {**config, "batch_correction": none}
+    found = dict(config)
+    if isinstance(model, Mapping):
+        found["model"] = {**model, "batch_correction": none}
+    if isinstance(objective, Mapping):
+        found["objective"] = {**objective, "corrected": None}
+    return found

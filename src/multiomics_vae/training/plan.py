@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -24,6 +23,7 @@ from multiomics_vae.training.best import BestWeights
 from multiomics_vae.training.checkpoint import check_tensors
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
+from multiomics_vae.training.groups import make_optimizer
 from multiomics_vae.training.history import History
 from multiomics_vae.training.optimizer import AveragingAdamW
 from multiomics_vae.training.precision import TrainingProducts
@@ -41,9 +41,6 @@ from multiomics_vae.training.state import (
 from multiomics_vae.training.touched_rows import TouchedRows
 
 VALIDATION_SEED = 20_181_206
-BETAS = (0.9, 0.99)
-HEAD_RATE = 10.0
-"""Learning rate of heads over that of all else: few numbers, which must not lag behind what they read."""
 
 
 class Keeper(Protocol):
@@ -100,6 +97,7 @@ class TrainingPlan(pl.LightningModule):
         self.objective = objective
         # Registered here, so that their parameters are on the device and in step with other processes.
         self.penalties = nn.ModuleDict(objective.penalties)
+        self._ramps = any(penalty.ramped for penalty in objective.penalties.values())
         self.config = config
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
         self.process = process
@@ -213,7 +211,10 @@ class TrainingPlan(pl.LightningModule):
         self._sums = EpochSums(self.modality_names)
         epoch = self.history.n_epochs
         score = self._score(validation) if "elbo_validation" in validation else float(epoch)
-        if not self.config.early_stopping or score > self.best_elbo:
+        if self._ramps and self.kl_scale < 1.0:
+            # Weights that have not felt all of a penalty must not win because of it: the next are better.
+            score = -float("inf")
+        if not self.config.early_stopping or score > self.best_elbo or score == -float("inf"):
             self.best_elbo, self.best_epoch = score, epoch
             self.best.keep()
         elif epoch - self.best_epoch >= self.schedule.patience:
@@ -267,7 +268,7 @@ class TrainingPlan(pl.LightningModule):
                 n_done=self.n_done,
                 n_steps=self.n_steps,
                 best_epoch=self.best_epoch,
-                best_elbo=self.best_elbo if self.best_epoch else None,
+                best_elbo=None if self.best_elbo == -float("inf") else self.best_elbo,
                 n_averaged=self.average.n_updates,
                 modality_weights=self.objective.modality_weights,
                 gradient_norms=tuple(self.balance.norms) if self.balance else (),
@@ -316,19 +317,8 @@ class TrainingPlan(pl.LightningModule):
     # --- Lightning -------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        rate, decay = self.config.learning_rate, self.config.weight_decay
-        of_heads = [p for p in self.module.heads.parameters() if p.requires_grad]
-        known = {id(p) for p in of_heads}
-        others = [p for _, p in self._learned() if p.requires_grad and id(p) not in known]
-        groups = [
-            *_groups(others, rate, decay),
-            *(_groups(of_heads, HEAD_RATE * rate, decay) if of_heads else []),
-        ]
-        optimizer: torch.optim.AdamW
-        if self.walks:
-            optimizer = AveragingAdamW(groups, rate, BETAS)
-        else:
-            optimizer = torch.optim.AdamW(groups, lr=rate, betas=BETAS, fused=True)
+        learned = [parameter for _, parameter in self._learned()]
+        optimizer = make_optimizer(learned, self.module.heads, self.config, self.walks)
         done = 0
         if self._resumed is not None:
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
@@ -404,11 +394,3 @@ class TrainingPlan(pl.LightningModule):
             f"Try a smaller step: model.train(learning_rate={self.config.learning_rate / 10:g}, "
             "gradient_clip=10.0)"
         )
-
-
-def _groups(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
-    """Matrices, which decay, and vectors, which do not."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
-    ]

@@ -20,6 +20,7 @@ from multiomics_vae.extension import extend_module, n_new_of
 from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import FeatureStatistics
 from multiomics_vae.module import MultimodalModule
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.training.checkpoint import Checkpoint, check_tensors, load_checkpoint, save_checkpoint
 from multiomics_vae.training.history import History
 
@@ -140,6 +141,9 @@ def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
         record_from_json(ModalityConfig, entry, f"modalities[{i}]")
         for i, entry in enumerate(_list(values, "modalities"))
     ]
+    values["batch_correction"] = record_from_json(
+        BatchCorrection, values.get("batch_correction"), "batch_correction"
+    )
     values["heads"] = [_head(entry, f"heads[{i}]") for i, entry in enumerate(_list(values, "heads"))]
     return record_from_json(ModelConfig, values, "config")
 

@@ -27,7 +27,7 @@ class Progress:
     best_epoch
         Pass whose weights are kept, counted from 1; 0 before the first is finished.
     best_elbo
-        Its held-out ELBO; None before.
+        Its held-out ELBO; None before, and while a ramped penalty has not its whole weight.
     n_averaged
         Steps that the average of the weights has taken in.
     modality_weights
