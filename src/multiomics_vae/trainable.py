@@ -18,7 +18,7 @@ from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
+from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, objective_for, penalty_weights
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
 from multiomics_vae.training.fit import fit
@@ -77,8 +77,8 @@ class TrainableModel(CheckableModel):
         validation_indices: CellSelection = None,
         early_stopping: bool = TrainingConfig.early_stopping,
         patience: int | None = TrainingConfig.patience,
-        subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
-        subset_weight: float = ObjectiveConfig.subset_weight,
+        subset_objective: SubsetObjective | None = None,
+        subset_weight: float | None = None,
         n_subsets: int | None = ObjectiveConfig.n_subsets,
         modality_dropout: float = ObjectiveConfig.modality_dropout,
         modality_weights: ModalityWeights = "equal",
@@ -109,7 +109,11 @@ class TrainableModel(CheckableModel):
             As in `training.config.TrainingConfig`.
         validation_indices
             Cells to hold out, in place of a random ``validation_size``.
-        subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
+        subset_objective, subset_weight
+            What single modalities are trained to, and how much it counts, as in `objective.ObjectiveConfig`.
+            None lets them follow from how much of the data is missing: ``"within"`` and 0.3 where every cell
+            is whole, ``"both"`` and up to 1 in a mosaic; see `objective.following.objective_for`.
+        n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
         penalties
             Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
@@ -158,8 +162,14 @@ class TrainableModel(CheckableModel):
             precision=precision,
             n_features_per_step=n_features_per_step,
         )
+        if validation_indices is None:
+            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
+        else:
+            validation = np.unique(select_cells(self._data, validation_indices))
+            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
+        kind, subset_weight = objective_for(self._data.present[training], subset_objective, subset_weight)
         objective = ObjectiveConfig(
-            subset_objective=subset_objective,
+            subset_objective=kind,
             subset_weight=subset_weight,
             n_subsets=n_subsets,
             modality_dropout=modality_dropout,
@@ -167,11 +177,6 @@ class TrainableModel(CheckableModel):
             free_bits=free_bits,
             penalties=penalty_weights(penalties),
         )
-        if validation_indices is None:
-            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
-        else:
-            validation = np.unique(select_cells(self._data, validation_indices))
-            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
         weights = starting_weights(modality_weights, self._data, training, self.module)
         adaptive = isinstance(modality_weights, str) and modality_weights == "adaptive"
         if checkpoint_every is not None:

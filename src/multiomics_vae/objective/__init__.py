@@ -8,6 +8,7 @@ from multiomics_vae.objective.config import (
     SubsetObjective,
     penalty_weights,
 )
+from multiomics_vae.objective.following import objective_for
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
 
@@ -19,5 +20,6 @@ __all__ = [
     "PenaltyWeight",
     "SubsetObjective",
     "build_penalties",
+    "objective_for",
     "penalty_weights",
 ]

@@ -14,7 +14,7 @@ from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.module import RowSource
 from multiomics_vae.penalties import PENALTIES
 
-SubsetObjective = Literal["within", "cross", "none"]
+SubsetObjective = Literal["within", "cross", "both", "none"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class ObjectiveConfig:
     Parameters
     ----------
     subset_objective
-        ``"within"``, ``"cross"`` or ``"none"``.
+        ``"within"``, ``"cross"``, ``"both"`` or ``"none"``.
     subset_weight
         w.
     n_subsets
