@@ -18,7 +18,7 @@ def present_of(absent: float, n_cells: int = 1_000) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("absent", "kind", "weight"),
-    [(0.0, "within", 0.3), (0.04, "within", 0.412), (0.1, "both", 0.58), (0.25, "both", 1.0), (0.4, "both", 1.0)],
+    [(0.0, "within", 0.3), (0.04, "within", 0.412), (0.1, "both", 0.58), (0.25, "both", 1), (0.4, "both", 1)],
 )
 def test_more_is_missing_more_it_counts(absent: float, kind: str, weight: float) -> None:
     found = objective_for(present_of(absent))

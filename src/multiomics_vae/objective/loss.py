@@ -5,8 +5,9 @@
 
 For a proper subset A the sum runs over m in A (``"within"``, with the extra term
 KL(stopgrad q(z|x_all) ‖ q(z|x_A)), which teaches the subset both the mean and an honest width), over
-every observed modality (``"cross"``), or over these and with the extra term (``"both"``). Only observed values enter; a subset counts for a cell
-only if it is neither empty nor all that the cell has. The penalties are those of `penalties/`.
+every observed modality (``"cross"``), or over these and with the extra term (``"both"``). Only observed
+values enter; a subset counts for a cell only if it is neither empty nor all that the cell has. The
+penalties are those of `penalties/`.
 """
 
 from __future__ import annotations
