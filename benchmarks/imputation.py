@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from imputation_baselines import kernel_ridge, neighbours, ridge, tuned
+from imputation_multivi import one_depth, predicted_depth
 from imputation_ours import as_measured, at_one_depth, corrected
 from imputation_peers import totalvi
 from imputation_tasks import RECIPES, ImputationTask, TaskRecipe, make_task
@@ -29,6 +30,7 @@ from markers import write_between_markers
 from records import Stopwatch
 
 HERE = Path(__file__).resolve().parent
+SNARE_TASKS = ("peaks_from_rna", "genes_from_atac")
 Values = NDArray[np.floating]
 
 
@@ -57,8 +59,8 @@ class Record:
     versions: tuple[str, ...]
 
 
-def _tuned(predictor: Callable, task: ImputationTask) -> tuple[Values, str]:
-    found = tuned(task, predictor)
+def _tuned(predictor: Callable, task: ImputationTask, depth_free: bool = False) -> tuple[Values, str]:
+    found = tuned(task, predictor, depth_free)
     return found.values, found.choice
 
 
@@ -72,6 +74,12 @@ def methods(cap_seconds: float) -> tuple[Method, ...]:
     """All methods, in the order of the table."""
     return (
         Method("ridge", "ridge regression, tuned", partial(_tuned, ridge)),
+        Method(
+            "ridge_one_depth",
+            "ridge regression, tuned, depth taken out",
+            partial(_tuned, ridge, depth_free=True),
+            (*SNARE_TASKS, "rna_from_protein"),
+        ),
         Method("knn", "nearest cells, tuned", partial(_tuned, neighbours)),
         Method("kernel_ridge", "kernel ridge regression, tuned", partial(_tuned, kernel_ridge)),
         Method(
@@ -79,6 +87,20 @@ def methods(cap_seconds: float) -> tuple[Method, ...]:
             "totalVI, defaults",
             partial(totalvi, cap_seconds=cap_seconds),
             ("protein_from_rna",),
+            True,
+        ),
+        Method(
+            "multivi_one_depth",
+            "MULTIVI, defaults",
+            partial(one_depth, cap_seconds=cap_seconds),
+            SNARE_TASKS,
+            True,
+        ),
+        Method(
+            "multivi",
+            "MULTIVI, defaults, at predicted depth",
+            partial(predicted_depth, cap_seconds=cap_seconds),
+            SNARE_TASKS,
             True,
         ),
         Method(
@@ -119,12 +141,16 @@ def run(method: Method, recipe: TaskRecipe, seed: int, arguments: argparse.Names
     print(f"{task.name} {method.name} seed {seed}: {score.mean:.4f} {note} ({seconds:.0f} CPU s)", flush=True)
 
 
-def run_peer(method: Method, recipe: TaskRecipe, seed: int, arguments: argparse.Namespace) -> None:
-    """The same in a fresh process, so that a peer's global settings reach nobody else."""
-    command = [sys.executable, __file__, "--in-process", "--methods", method.name, "--tasks", recipe.name]
-    command += ["--seeds", str(seed), "--cap-minutes", str(arguments.cap_minutes), "--redo"]
-    command += ["--data", str(arguments.data), "--out", str(arguments.out)]
-    subprocess.run([*command, "--threads", str(arguments.threads)], check=True)
+def run_peers(wanted: list[tuple[Method, TaskRecipe]], seed: int, arguments: argparse.Namespace) -> None:
+    """The same in a fresh process, so that a peer's global settings reach nobody else.
+
+    All questions to one peer go into one process, which trains it once.
+    """
+    command = [sys.executable, __file__, "--in-process", "--redo", "--seeds", str(seed)]
+    command += ["--methods", *dict.fromkeys(method.name for method, _ in wanted)]
+    command += ["--tasks", *dict.fromkeys(recipe.name for _, recipe in wanted)]
+    command += ["--cap-minutes", str(arguments.cap_minutes), "--threads", str(arguments.threads)]
+    subprocess.run([*command, "--data", str(arguments.data), "--out", str(arguments.out)], check=True)
 
 
 def place(out: Path, method: Method, recipe: TaskRecipe, seed: int) -> Path:
@@ -161,7 +187,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=names, default=names, help="all by default")
     parser.add_argument("--tasks", nargs="+", choices=tasks, default=tasks, help="all by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--cap-minutes", type=float, default=10, help="CPU minutes allowed a peer (10)")
+    parser.add_argument("--cap-minutes", type=float, default=15, help="CPU minutes allowed a peer (15)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     parser.add_argument(
         "--data", type=Path, default=HERE.parents[1] / "shared" / "data", help="folder of the h5mu files"
@@ -192,12 +218,20 @@ def main() -> None:
         and recipe.name in arguments.tasks
         and (not method.tasks or recipe.name in method.tasks)
     ]
-    for method, recipe, seed in [] if arguments.table else wanted:
-        path = place(arguments.out, method, recipe, seed)
-        if path.exists() and not arguments.redo:
-            continue
-        start = run_peer if method.is_peer and not arguments.in_process else run
-        start(method, recipe, seed, arguments)
+    missing = [
+        (method, recipe, seed)
+        for method, recipe, seed in ([] if arguments.table else wanted)
+        if arguments.redo or not place(arguments.out, method, recipe, seed).exists()
+    ]
+    apart = [each for each in missing if each[0].is_peer and not arguments.in_process]
+    for method, recipe, seed in missing:
+        if (method, recipe, seed) not in apart:
+            run(method, recipe, seed, arguments)
+    for seed in dict.fromkeys(seed for _, _, seed in apart):
+        for peer in dict.fromkeys(method.name.split("_")[0] for method, _, _ in apart):
+            own = [(m, r) for m, r, s in apart if s == seed and m.name.split("_")[0] == peer]
+            if own:
+                run_peers(own, seed, arguments)
     if not arguments.in_process:
         write_between_markers("imputation", table(arguments.out, known))
 

@@ -1,6 +1,7 @@
 """Imputation without a neural network: ridge, nearest cells, kernel ridge, each tuned on training cells.
 
-All read the same inputs: singular scores of the modality that may be read, beside its log depth. The
+All read the same inputs: singular scores of the modality that may be read, beside its log depth (or, where
+depth is taken out, without all that goes with it). The
 number of dimensions and every penalty, width or number of neighbours are chosen on a tenth of the training
 cells, by the very score of the table; the chosen ones are then fitted on all training cells.
 """
@@ -58,8 +59,11 @@ def normalised(x: sp.csr_matrix, kind: str) -> sp.csr_matrix:
     return (sp.diags(1e4 / depth) @ x).tocsr()
 
 
-def inputs(task: ImputationTask, dimensions: int) -> tuple[Floats, Floats]:
-    """Inputs of the training cells that have both modalities, and of the held-out cells."""
+def inputs(task: ImputationTask, dimensions: int, depth_free: bool = False) -> tuple[Floats, Floats]:
+    """Inputs of the training cells that have both modalities, and of the held-out cells.
+
+    Log depth stands beside the singular scores; or, depth-free, what goes with it is taken out of them.
+    """
     train, test = task.train[task.given], task.test[task.given]
     raw = [sp.csr_matrix(part.X, dtype=np.float32) for part in (train, test)]
     kind = task.given
@@ -77,7 +81,11 @@ def inputs(task: ImputationTask, dimensions: int) -> tuple[Floats, Floats]:
         fitted = TruncatedSVD(dimensions, random_state=task.seed).fit(x_train.log1p())
         blocks = [fitted.transform(x.log1p()) for x in (x_train, x_test)]
     scale = np.sqrt(blocks[0].var(0).max())
-    joined = [np.hstack([b / scale, d]) for b, d in zip(blocks, log_depth, strict=True)]
+    if depth_free:
+        slope, middle = _slope(blocks[0], log_depth[0]), log_depth[0].mean()
+        joined = [(b - (d - middle) * slope) / scale for b, d in zip(blocks, log_depth, strict=True)]
+    else:
+        joined = [np.hstack([b / scale, d]) for b, d in zip(blocks, log_depth, strict=True)]
     joined = [(x - joined[0].mean(0)).astype(np.float32) for x in joined]
     having = train.obs_names.get_indexer(paired_names(task))
     return joined[0][having], joined[1]
@@ -89,10 +97,29 @@ def paired_names(task: ImputationTask) -> NDArray[np.str_]:
     return np.asarray(given[given.isin(target)])
 
 
-def targets(task: ImputationTask) -> sp.csr_matrix:
-    """What regression fits: 0 and 1 for peaks, log(1 + count) for counts, ``(n, F)``."""
+def _slope(values: Floats, log_depth: Floats) -> Floats:
+    """Of every column on log depth ``(n, 1)``: ``(1, F)``."""
+    centred = log_depth - log_depth.mean()
+    slope: Floats = centred.T @ values / (centred**2).sum()
+    return slope
+
+
+def targets(task: ImputationTask, depth_free: bool = False) -> Floats:
+    """What regression fits: 0 and 1 for peaks, log(1 + count) for counts, ``(n, F)``.
+
+    Depth-free, counts are scaled to the median depth, and peaks lose what goes with the log depth.
+    """
     x = sp.csr_matrix(task.train[task.target][paired_names(task)].X, dtype=np.float32)
-    return (x > 0).astype(np.float32).tocsr() if task.kind == "binary" else x.log1p()
+    if task.kind == "binary":
+        x = (x > 0).astype(np.float32).tocsr()
+    depth = np.maximum(np.asarray(x.sum(1)), 1)
+    if task.kind != "binary":
+        return (sp.diags(np.median(depth) / depth.ravel()) @ x if depth_free else x).log1p().toarray()
+    dense = x.toarray()
+    if depth_free:
+        log_depth = np.log(depth).astype(np.float32)
+        dense -= (log_depth - log_depth.mean()) * _slope(dense, log_depth)
+    return dense
 
 
 def ridge_fits(x: Floats, y: Floats, x_new: Floats, penalties: tuple[float, ...]) -> Iterator[Floats]:
@@ -139,23 +166,24 @@ def kernel_ridge(fold: Fold) -> Iterator[tuple[str, Floats]]:
             yield f"width {width:g}, penalty {penalty:g}", values
 
 
-def tuned(task: ImputationTask, predictor: Predictor) -> Tuned:
+def tuned(task: ImputationTask, predictor: Predictor, depth_free: bool = False) -> Tuned:
     """Choose on a tenth of the training cells, then fit on all of them."""
-    y = targets(task)
-    order = np.random.default_rng(task.seed).permutation(y.shape[0])
+    y = targets(task, depth_free)
+    order = np.random.default_rng(task.seed).permutation(len(y))
     validation, fit = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
     truth = sp.csr_matrix(task.train[task.target][paired_names(task)].X, dtype=np.float32)[validation]
     best: tuple[float, int, str] | None = None
     narrow = task.train[task.given].n_vars <= NARROW
-    y_fit = y[fit].toarray()
+    y_fit = y[fit]
     for dimensions in DIMENSIONS[:1] if narrow else DIMENSIONS:
-        x, _ = inputs(task, dimensions)
+        x, _ = inputs(task, dimensions, depth_free)
         for choice, values in predictor(Fold(x[fit], y_fit, x[validation])):
             found = task.score(truth, values).mean
             if best is None or found > best[0]:
                 best = (found, dimensions, choice)
     assert best is not None
-    x, x_new = inputs(task, best[1])
-    fits = predictor(Fold(x, y.toarray(), x_new))
+    del y_fit
+    x, x_new = inputs(task, best[1], depth_free)
+    fits = predictor(Fold(x, y, x_new))
     values = next(found for choice, found in fits if choice == best[2])
     return Tuned(values, best[2] if narrow else f"{best[1]} dimensions, {best[2]}")

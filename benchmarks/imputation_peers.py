@@ -1,4 +1,4 @@
-"""Peers that impute, as their authors ship them. Each is run in a process of its own."""
+"""totalVI as its authors ship it; run in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from imputation_tasks import ImputationTask
-from records import Stopwatch
+from peer_cap import CpuCap
 
 MEASURED, HELD_OUT = "measured", "held_out"
 DRAWS = 25
@@ -26,26 +26,13 @@ def totalvi(task: ImputationTask, cap_seconds: float) -> tuple[NDArray[np.floati
     tuple
         log(1 + expected protein count), background included, ``(n, F)``; what stopped training.
     """
-    import lightning.pytorch as pl
     import scvi
-
-    class Cap(pl.Callback):
-        def __init__(self) -> None:
-            self.clock, self.met, self.epochs = Stopwatch(), False, 0
-
-        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.clock = Stopwatch()
-
-        def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            self.epochs = trainer.current_epoch + 1
-            if self.clock.cpu_seconds > cap_seconds:
-                self.met = trainer.should_stop = True
 
     scvi.settings.seed = task.seed
     joined, proteins = _joined(task)
     scvi.model.TOTALVI.setup_anndata(joined, protein_expression_obsm_key="protein", batch_key="batch")
     model = scvi.model.TOTALVI(joined)
-    cap = Cap()
+    cap = CpuCap(cap_seconds)
     model.train(accelerator="cpu", callbacks=[cap], enable_progress_bar=False)
     rows = np.flatnonzero(joined.obs["batch"] == HELD_OUT)
     _, values = model.get_normalized_expression(
@@ -57,8 +44,7 @@ def totalvi(task: ImputationTask, cap_seconds: float) -> tuple[NDArray[np.floati
         return_numpy=True,
     )
     assert values.shape == (len(rows), len(proteins))
-    stopped = "cap" if cap.met else "its own rule"
-    return np.log1p(values), f"{cap.epochs} epochs, {cap.clock.cpu_seconds:.0f} CPU s, {stopped}"
+    return np.log1p(values), cap.note
 
 
 def _joined(task: ImputationTask) -> tuple[ad.AnnData, list[str]]:

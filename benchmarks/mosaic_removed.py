@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import mudata as md
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
@@ -42,6 +43,17 @@ def remove(mdata: md.MuData, removal: Removal) -> md.MuData:
         "rna": mdata["rna"][names[removal.has_rna]].copy(),
         "atac": mdata["atac"][names[removal.has_atac]].copy(),
     }
+    return md.MuData(parts)
+
+
+def with_zeros(mdata: md.MuData, removal: Removal) -> md.MuData:
+    """All cells in both modalities, with rows of zeros where `remove` would leave one out."""
+    parts = {}
+    for name, has in (("rna", removal.has_rna), ("atac", removal.has_atac)):
+        part = mdata[name].copy()
+        part.X = sp.diags(has.astype(np.float32)) @ sp.csr_matrix(part.X, dtype=np.float32)
+        part.X.eliminate_zeros()
+        parts[name] = part
     return md.MuData(parts)
 
 

@@ -146,6 +146,7 @@ def test_row_17_nan_in_real_values_is_not_read() -> None:
     "choices",
     [
         {"subset_objective": "cross"},
+        {"subset_objective": "both"},
         {"subset_objective": "none"},
         {"n_subsets": 1},
         {"modality_dropout": 0.5},

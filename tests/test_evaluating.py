@@ -33,7 +33,8 @@ def cells() -> mudata.MuData:
 
 @pytest.fixture(scope="module")
 def model(cells: mudata.MuData) -> MultiVAE:
-    return train(make_model(cells), 30, learning_rate=2e-2, validation_size=0.4, kl_weight=0.3)
+    choices = {"validation_size": 0.4, "kl_weight": 0.3, "subset_weight": 0.3}
+    return train(make_model(cells), 30, learning_rate=2e-2, **choices)
 
 
 @pytest.fixture(scope="module")

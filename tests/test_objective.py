@@ -78,7 +78,7 @@ def loss_by_hand(
             q = hand.posterior(available)
             targets = available if config.subset_objective == "within" else hand.present
             part = -sum(WEIGHTS[m] * hand.log_likelihood(q, m) for m in targets) + beta * hand.kl(q).sum()
-            if config.subset_objective == "within":
+            if config.subset_objective in ("within", "both"):
                 part = part + beta * kl_divergence(joint, q).sum()
             total += config.subset_weight * part
     return number(total / data.n_cells - module.log_prior_of_weights() / N_TRAINING)
@@ -86,7 +86,7 @@ def loss_by_hand(
 
 @pytest.mark.usefixtures("fixed_noise")
 @pytest.mark.parametrize("decoder", ["linear", "mlp"])
-@pytest.mark.parametrize("kind", ["within", "cross", "none"])
+@pytest.mark.parametrize("kind", ["within", "cross", "both", "none"])
 def test_loss_is_the_sum_written_by_hand(kind: str, decoder: str) -> None:
     data = mixed_data(12)
     module = module_for(data, decoder=decoder, weight_precision=0.5)

@@ -260,3 +260,11 @@ def test_cross_makes_a_subset_too_sure(fusion: str) -> None:
     found = posterior_of_first(fusion, "cross")
     assert 0.3 < found.variance_ratio < 0.65
     assert found.coverage < 0.82
+
+
+@pytest.mark.parametrize("fusion", ["product", "gated"])
+def test_both_is_between_the_two(fusion: str) -> None:
+    """KL(q_A ‖ q_all) + KL(q_all ‖ q_A) is least at the geometric mean of both variances: √(1/3) = .577."""
+    found = posterior_of_first(fusion, "both")
+    assert found.variance_ratio == pytest.approx(1 / np.sqrt(3), abs=0.06)
+    assert 0.74 < found.coverage < 0.84

@@ -23,7 +23,13 @@ from multiomics_vae.data.strata import with_strata
 from multiomics_vae.errors import InputError, warn
 from multiomics_vae.extension import check_something_to_learn, is_query
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights, with_correction
+from multiomics_vae.objective import (
+    ObjectiveConfig,
+    SubsetObjective,
+    objective_for,
+    penalty_weights,
+    with_correction,
+)
 from multiomics_vae.predicting import PredictingModel
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
@@ -85,8 +91,8 @@ class TrainableModel(PredictingModel):
         allow_leakage: bool = False,
         early_stopping: bool = TrainingConfig.early_stopping,
         patience: int | None = TrainingConfig.patience,
-        subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
-        subset_weight: float = ObjectiveConfig.subset_weight,
+        subset_objective: SubsetObjective | None = None,
+        subset_weight: float | None = None,
         n_subsets: int | None = ObjectiveConfig.n_subsets,
         modality_dropout: float = ObjectiveConfig.modality_dropout,
         modality_weights: ModalityWeights = "equal",
@@ -122,7 +128,11 @@ class TrainableModel(PredictingModel):
             can then be told by recognising the donor, and held-out figures are too good. Otherwise whole
             donors are held out as soon as there is such an outcome, and ``validation_size`` is a share of
             donors.
-        subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
+        subset_objective, subset_weight
+            What single modalities are trained to, and how much it counts, as in `objective.ObjectiveConfig`.
+            None lets them follow from how much of the data is missing: ``"within"`` and 0.3 where every cell
+            is whole, ``"both"`` and up to 1 in a mosaic; see `objective.following.objective_for`.
+        n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
         penalties
             Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
@@ -173,8 +183,13 @@ class TrainableModel(PredictingModel):
             precision=precision,
             n_features_per_step=n_features_per_step,
         )
+        held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
+        training, validation = split(
+            self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
+        )
+        kind, subset_weight = objective_for(self._data.present[training], subset_objective, subset_weight)
         objective = ObjectiveConfig(
-            subset_objective=subset_objective,
+            subset_objective=kind,
             subset_weight=subset_weight,
             n_subsets=n_subsets,
             modality_dropout=modality_dropout,
@@ -189,10 +204,6 @@ class TrainableModel(PredictingModel):
                 f"The batch correction is conditional on {stratum!r}, and obs has no such column. Add it "
                 f"before the model is loaded: mdata.obs[{stratum!r}] = types"
             )
-        held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
-        training, validation = split(
-            self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
-        )
         weights = starting_weights(modality_weights, self._data, training, self.module)
         adaptive = isinstance(modality_weights, str) and modality_weights == "adaptive"
         if checkpoint_every is not None:

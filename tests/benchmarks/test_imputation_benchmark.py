@@ -11,10 +11,22 @@ from anndata import AnnData
 from scipy.stats import pearsonr
 from sklearn.linear_model import Ridge
 
-from imputation_baselines import Predictor, inputs, kernel_ridge, neighbours, ridge, ridge_fits, tuned
+from alignment_data import AlignmentData
+from fusion_choice import with_noise
+from imputation_baselines import (
+    Predictor,
+    inputs,
+    kernel_ridge,
+    neighbours,
+    paired_names,
+    ridge,
+    ridge_fits,
+    targets,
+    tuned,
+)
 from imputation_tasks import RECIPES, ImputationTask
-from mosaic_removed import draw_removal, foscttm, remove
-from scores import auroc_per_column, pearson_per_column
+from mosaic_removed import draw_removal, foscttm, remove, with_zeros
+from scores import Split, auroc_per_column, pearson_per_column
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 
@@ -71,6 +83,38 @@ def test_inputs_of_held_out_cells_do_not_change_those_of_training_cells() -> Non
     assert len(inputs(task, 30)[0]) == task.train["atac"].n_obs
 
 
+def test_depth_is_taken_out_of_inputs_and_targets() -> None:
+    task = make_task()
+    names = paired_names(task)
+    for values, of in ((inputs(task, 30, True)[0], "rna"), (targets(task, True), "atac")):
+        log_depth = np.log(np.asarray(task.train[of][names].X.sum(1)).ravel())
+        correlation = np.corrcoef(np.column_stack([log_depth, values]), rowvar=False)[0, 1:]
+        assert np.abs(correlation).max() < 0.15
+    np.testing.assert_allclose(targets(task, True).mean(0), targets(task).mean(0), atol=1e-5)
+    plain = inputs(task, 30)[0]
+    log_depth = np.log(np.asarray(task.train["rna"][names].X.sum(1)).ravel())
+    assert np.corrcoef(plain[:, -1], log_depth)[0, 1] > 0.999
+    found = tuned(task, ridge, depth_free=True)
+    assert task.score(task.truth, found.values).mean > 0.8
+
+
+def test_noise_keeps_the_values_of_a_feature_and_nothing_of_the_cell() -> None:
+    task = make_task()
+    names = paired_names(task)
+    mdata = md.MuData({name: task.train[name][names].copy() for name in ("rna", "atac")})
+    split = Split(np.arange(200), np.arange(200, mdata.n_obs))
+    nothing = np.full(mdata.n_obs, "", dtype="U4")
+    data = AlignmentData("made", "atac", {}, None, mdata, nothing, split, nothing)
+    spoiled = with_noise(data, 0.5)
+    for name in ("rna", "atac"):
+        before, after = mdata[name].X.toarray(), spoiled.mdata[name].X.toarray()
+        hit = spoiled.swapped == name
+        assert hit.sum() == pytest.approx(mdata.n_obs / 4, abs=1)
+        np.testing.assert_array_equal(before[~hit], after[~hit])
+        np.testing.assert_array_equal(np.sort(before[hit], axis=0), np.sort(after[hit], axis=0))
+        assert (before[hit] != after[hit]).any(1).mean() > 0.9
+
+
 def test_pearson_per_column() -> None:
     rng = np.random.default_rng(0)
     truth, values = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
@@ -105,6 +149,11 @@ def test_removal_takes_from_disjoint_cells() -> None:
     lacking = remove(mdata, removal)
     assert set(lacking["rna"].obs_names) == set(mdata.obs_names[removal.has_rna])
     assert set(lacking.obs_names) == set(mdata.obs_names)
+    zeroed = with_zeros(mdata, removal)
+    assert list(zeroed.obs_names) == list(mdata.obs_names)
+    for name, has in (("rna", removal.has_rna), ("atac", removal.has_atac)):
+        assert zeroed[name].X[~has].nnz == 0
+        np.testing.assert_array_equal(zeroed[name].X[has].toarray(), mdata[name].X[has].toarray())
 
 
 def test_recipes_have_names_of_their_own() -> None:

@@ -9,6 +9,7 @@ from multiomics_vae.objective.config import (
     penalty_weights,
     with_correction,
 )
+from multiomics_vae.objective.following import objective_for
 from multiomics_vae.objective.labelled import HEAD_TERM, Supervision, settle_heads, start_heads, supervise
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
@@ -23,6 +24,7 @@ __all__ = [
     "SubsetObjective",
     "Supervision",
     "build_penalties",
+    "objective_for",
     "penalty_weights",
     "settle_heads",
     "start_heads",

@@ -15,7 +15,7 @@ from multiomics_vae.module import RowSource
 from multiomics_vae.penalties import PENALTIES
 from multiomics_vae.penalties.correction import BatchCorrection
 
-SubsetObjective = Literal["within", "cross", "none"]
+SubsetObjective = Literal["within", "cross", "both", "none"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ObjectiveConfig:
     Parameters
     ----------
     subset_objective
-        ``"within"``, ``"cross"`` or ``"none"``.
+        ``"within"``, ``"cross"``, ``"both"`` or ``"none"``.
     subset_weight
         w.
     n_subsets

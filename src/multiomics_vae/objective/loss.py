@@ -4,10 +4,11 @@
     loss  = −[ L(all) + w Σ_A L(A) ] + Σ_h w_h cost_h + Σ_p w_p penalty_p − (1/N) log p(weights)
 
 For a proper subset A the sum runs over m in A (``"within"``, with the extra term
-KL(stopgrad q(z|x_all) ‖ q(z|x_A)), which teaches the subset both the mean and an honest width) or
-over every observed modality (``"cross"``). Only observed values enter; a subset counts for a cell
-only if it is neither empty nor all that the cell has. The penalties are those of `penalties/`, the costs
-those of `heads/`: average negative log likelihoods of the outcomes, over what has a label.
+KL(stopgrad q(z|x_all) ‖ q(z|x_A)), which teaches the subset both the mean and an honest width), over
+every observed modality (``"cross"``), or over these and with the extra term (``"both"``). Only observed
+values enter; a subset counts for a cell only if it is neither empty nor all that the cell has. The
+penalties are those of `penalties/`, the costs those of `heads/`: average negative log likelihoods of the
+outcomes, over what has a label.
 """
 
 from __future__ import annotations
@@ -147,6 +148,6 @@ class Objective:
         ]
         _, charged = kl_to_prior(view, prior, self.config.free_bits)
         terms.append(LossTerm("subset_kl", charged / n, w * beta))
-        if self.config.subset_objective == "within":
+        if self.config.subset_objective in ("within", "both"):
             terms.append(LossTerm("subset_matching", kl_from_joint(teacher, view) / n, w * beta))
         return [replace(term, n_counted=counted.sum()) for term in terms]

@@ -41,11 +41,14 @@ def test_exact_posteriors_have_equal_weights() -> None:
 
 
 def test_conditional_weights_have_the_variance_of_the_closed_form() -> None:
-    """log p(x_0 | z) = a z² + b z + c under N(μ, σ²) has the variance 2 a² σ⁴ + (2 a μ + b)² σ²."""
+    """With exact posteriors p(x_0 | z) q(z | x_1) / q(z | x_0) is p(x_1 | z) up to a constant.
+
+    log p(x_1 | z) = a z² + b z + c under q(z | x_0) = N(μ, σ²) has the variance 2 a² σ⁴ + (2 a μ + b)² σ².
+    """
     model = known(40)
-    mean, variance = model.posterior((1,))
-    a = -0.5 * float((LOADINGS[0] ** 2).sum())
-    b = (model.values[0] @ LOADINGS[0]).ravel()
+    mean, variance = model.posterior((0,))
+    a = -0.5 * float((LOADINGS[1] ** 2).sum())
+    b = (model.values[1] @ LOADINGS[1]).ravel()
     expected = 2.0 * a**2 * variance**2 + (2.0 * a * mean + b) ** 2 * variance
     found = importance_tables(model.question, 1500).variances.set_index(["kind", "of", "given"])
     assert found.loc[("conditional", "m0", "m1"), "variance"] == pytest.approx(expected.mean(), rel=0.08)

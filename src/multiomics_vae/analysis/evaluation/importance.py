@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import logsumexp
 
 from multiomics_vae.analysis.evaluation.question import ALL, Question, mean_and_error
@@ -26,14 +27,22 @@ class DrawnDensities:
         log p(x_m | z_s), ``(S, N, M)``; 0 where a cell lacks the modality.
     log_ratio
         log p(z_s) − log q(z_s | x_A), ``(S, N)``.
+    log_single
+        log q(z_s | x_m) − log p(z_s) of every modality alone, ``(S, N, M)``; 0 where a cell lacks it.
     """
 
     log_likelihood: np.ndarray
     log_ratio: np.ndarray
+    log_single: np.ndarray
 
     def log_weights(self, of: tuple[int, ...]) -> np.ndarray:
         """Log p(x_T, z_s) − log q(z_s | x_A) for the modalities T = ``of``: ``(S, N)``."""
         weights: np.ndarray = self.log_ratio + self.log_likelihood[:, :, list(of)].sum(axis=2)
+        return weights
+
+    def conditional_log_weights(self, of: int, given: int) -> np.ndarray:
+        """Log p(x_m | z_s) + log q(z_s | x_n) − log q(z_s | x_A), m = ``of``, n = ``given``: ``(S, N)``."""
+        weights: np.ndarray = self.log_weights((of,)) + self.log_single[:, :, given]
         return weights
 
 
@@ -52,27 +61,34 @@ def drawn_densities(question: Question, given: tuple[int, ...] | None, n_samples
     module, n = question.module, len(question.cells)
     log_likelihood = np.zeros((n_samples, n, module.n_modalities))
     log_ratio = np.empty((n_samples, n))
+    log_single = np.zeros((n_samples, n, module.n_modalities))
     cells_at_once = min(question.batch_size, 64)
     start = 0
     with memory_for(cells_at_once):
         for inferred in infer(module, question.data, question.cells, cells_at_once, given, question.seed):
             minibatch, posterior = inferred.minibatch, inferred.fused.posterior
             prior = module.prior_mixture()
+            single = [
+                module.fuse(inferred.evidence, minibatch.present & own).posterior
+                for own in torch.eye(module.n_modalities, dtype=torch.bool, device=minibatch.present.device)
+            ]
             z = inferred.sample(n_samples)  # (S, B, K)
             here = slice(start, start + minibatch.n_cells)
             step = max(1, MOST_ROWS // minibatch.n_cells)
             for low in range(0, n_samples, step):
                 part = z[low : low + step]  # (s, B, K)
                 draws = slice(low, low + len(part))
-                ratio = prior.log_prob(part) - posterior.log_prob(part)  # (s, B)
-                log_ratio[draws, here] = ratio.double().cpu().numpy()
+                of_prior = prior.log_prob(part).double()  # (s, B)
+                log_ratio[draws, here] = (of_prior - posterior.log_prob(part)).cpu().numpy()
                 for m, batch in enumerate(minibatch.modalities):
                     if len(batch.rows):
                         found = module.log_likelihood(m, batch, part, minibatch.covariates)
                         columns = start + batch.rows.cpu().numpy()
                         log_likelihood[draws, columns, m] = found.per_cell.double().cpu().numpy()
+                        of_single = (single[m].log_prob(part) - of_prior)[:, batch.rows]  # (s, B_m)
+                        log_single[draws, columns, m] = of_single.cpu().numpy()
             start = here.stop
-    return DrawnDensities(log_likelihood, log_ratio)
+    return DrawnDensities(log_likelihood, log_ratio, log_single)
 
 
 def importance_weighted_bound(log_weights: np.ndarray, n_draws: int) -> np.ndarray:
@@ -116,12 +132,13 @@ class ImportanceTables:
     variances
         Rows ``kind``, ``of``, ``given``, ``variance``, ``standard_error``, ``median``, ``n_cells``: mean
         (and median, where a few cells make the mean) over cells of the variance over draws of the log
-        weights. With exact posteriors it is 0. After Wu & Goodman (2018):
+        weights. With exact posteriors the first two are 0. After Wu & Goodman (2018):
 
         - ``joint``: log p(x, z) − log q(z | x) with z ~ q(z | x), all modalities of a cell;
         - ``marginal``: log p(x_m, z) − log q(z | x_m) with z ~ q(z | x_m);
-        - ``conditional``: log p(x_m, x_n, z) − log q(z | x_n) with z ~ q(z | x_n). These are the weights of
-          log p(x_m | x_n) up to log p(x_n), which is the same for all draws.
+        - ``conditional``: log p(x_m | z) + log q(z | x_n) − log q(z | x_m) with z ~ q(z | x_m), the weights
+          of log p(x_m | x_n) with q(z | x_n) for p(z | x_n). Exact posteriors leave the variance of
+          log p(x_n | z) given x_m, which is 0 only where x_n says no more of z.
     """
 
     bounds: pd.DataFrame
@@ -160,10 +177,10 @@ def importance_tables(question: Question, n_draws: int) -> ImportanceTables:
         add("marginal", given, given, densities.log_weights((source,)))
         others = present.sum(axis=1) > 1
         add(None, ALL, given, densities.log_weights(everything)[:, others])
-        for target, of in enumerate(names):
-            if target != source:
-                both = densities.log_weights((target, source))[:, present[:, target]]
-                add("conditional", of, given, both, bounded=False)
+        for other, name in enumerate(names):
+            if other != source:
+                weights = densities.conditional_log_weights(source, other)[:, present[:, other]]
+                add("conditional", given, name, weights, bounded=False)
     return ImportanceTables(
         pd.DataFrame(bounds, columns=["of", "given", "n_draws", "mean", "standard_error", "n_cells"]),
         pd.DataFrame(
