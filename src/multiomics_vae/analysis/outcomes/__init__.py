@@ -1,0 +1,1 @@
+"""Judging predictions of what happens to patients: calibration, intervals, baselines, folds."""
