@@ -104,6 +104,33 @@ def test_conformal_intervals_hold_the_truth_as_promised() -> None:
     assert 0.9 - 0.012 < np.mean(covered) < 0.9 + 1 / 41 + 0.012
 
 
+def test_scores_of_donors_promise_for_new_donors() -> None:
+    """Donors of very unequal size, whose cells share most of their error: cells alone promise too much."""
+    rng = np.random.default_rng(8)
+    of_donors, of_cells = [], []
+    for _ in range(600):
+        sizes = rng.choice([2, 60], size=21)
+        donor = np.repeat(np.arange(21), sizes)
+        scale = np.where(sizes == 2, 3.0, 1.0)
+        score = np.abs((scale * rng.normal(size=21))[donor] + 0.1 * rng.normal(size=len(donor)))
+        known, new = donor < 20, donor == 20
+        of_donors.append((score[new] <= conformal_quantile(score[known], 0.8, donor[known])).mean())
+        of_cells.append((score[new] <= conformal_quantile(score[known], 0.8)).mean())
+    assert np.mean(of_donors) > 0.8 - 0.04
+    assert np.mean(of_cells) < 0.72
+    assert np.isinf(conformal_quantile(np.arange(100.0), 0.9, np.arange(100) % 8))
+
+
+def test_draws_of_z_are_scaled_before_they_are_averaged() -> None:
+    rng = np.random.default_rng(9)
+    p = rng.dirichlet(np.ones(3), size=(4, 200))
+    codes = _draw(rng, Temperature(2.0).apply(p).mean(0))
+    found = fit_temperature(codes, p)
+    losses = {t: scores.log_loss(codes, Temperature(t).apply(p).mean(0)) for t in np.geomspace(0.3, 6, 60)}
+    assert found.value == pytest.approx(min(losses, key=losses.__getitem__), rel=0.08)
+    np.testing.assert_allclose(fit_temperature(codes, p[:1]).value, fit_temperature(codes, p[0]).value)
+
+
 def test_too_few_held_out_rows_promise_by_leaving_nothing_out() -> None:
     assert fewest_rows(0.9) == 9
     assert fewest_rows(0.8) == 4

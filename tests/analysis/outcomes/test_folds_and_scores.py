@@ -7,7 +7,7 @@ import pytest
 
 from multiomics_vae.analysis.outcomes.folds import donor_folds, inner_split
 from multiomics_vae.analysis.outcomes.measures import measures_of
-from multiomics_vae.analysis.outcomes.scores import (
+from multiomics_vae.analysis.outcomes.out_of_fold import (
     OutOfFold,
     by_fold,
     difference,

@@ -1,1 +1,1 @@
-"""Judging predictions of what happens to patients: calibration, intervals, baselines, folds."""
+"""What is predicted of cells and donors: scores first, then distributions, then tables for people."""

@@ -65,7 +65,48 @@ class ConformalInterval:
         return mean - self.multiplier * sd, mean + self.multiplier * sd
 
 
-def conformal_quantile(scores: np.ndarray, level: float) -> float:
+@dataclass(frozen=True, eq=False)
+class HeldOutScores:
+    """How badly held-out rows fitted, from which the threshold of any level follows.
+
+    Parameters
+    ----------
+    scores
+        Rising, ``(n,)``.
+    mass
+        Share of new rows that are promised to be at or below each, ``(n,)``: k/(n + 1) for single rows. Of
+        rows in G groups every group has 1/(G + 1), shared by its rows (Lee et al. 2023), so the promise is
+        about a row of a new group.
+    n_groups
+        Groups, or rows where there are none.
+    """
+
+    scores: np.ndarray
+    mass: np.ndarray
+    n_groups: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, groups: np.ndarray | None = None) -> HeldOutScores:
+        """From the scores of held-out rows, ``(n,)``, and the group (donor) of each.
+
+        Examples
+        --------
+        >>> HeldOutScores.of(np.array([3.0, 1.0, 2.0]), np.array(["a", "a", "b"])).mass.round(3).tolist()
+        [0.167, 0.5, 0.667]
+        """
+        order = np.argsort(scores, kind="stable")
+        member = np.arange(len(scores)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        sizes = np.bincount(member) if len(member) else np.empty(0)
+        weights = 1.0 / ((len(sizes) + 1.0) * sizes[member[order]]) if len(member) else np.empty(0)
+        return cls(np.asarray(scores, dtype=np.float64)[order], np.cumsum(weights), len(sizes))
+
+    def threshold(self, level: float) -> float:
+        """The smallest score with at least this mass; infinite where the mass does not suffice."""
+        place = int(np.searchsorted(self.mass, level - 1e-9))
+        return float(self.scores[place]) if place < len(self.scores) else float("inf")
+
+
+def conformal_quantile(scores: np.ndarray, level: float, groups: np.ndarray | None = None) -> float:
     """The ⌈(n + 1) · level⌉-th smallest score; infinite if there are fewer than that.
 
     Parameters
@@ -74,6 +115,8 @@ def conformal_quantile(scores: np.ndarray, level: float) -> float:
         How badly each held-out row fits, ``(n,)``.
     level
         Promised coverage, in (0, 1).
+    groups
+        Donor of each row, where several rows are of one and the promise is about new donors.
 
     Examples
     --------
@@ -82,12 +125,11 @@ def conformal_quantile(scores: np.ndarray, level: float) -> float:
     >>> conformal_quantile(np.arange(1.0, 6.0), 0.9)
     inf
     """
-    rank = int(np.ceil((len(scores) + 1) * level - 1e-9))
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
+    return HeldOutScores.of(scores, groups).threshold(level)
 
 
 def fewest_rows(level: float) -> int:
-    """Held-out rows from which on a set can leave a class out: the least n with ⌈(n + 1) · level⌉ ≤ n.
+    """Held-out rows (or donors) from which on a set can leave a class out: least n with n/(n + 1) ≥ level.
 
     Examples
     --------
@@ -122,8 +164,14 @@ def conformal_classes(
     >>> conformal_classes(np.zeros(9), p).sets(np.array([[0.6, 0.4], [0.95, 0.05]])).tolist()
     [[False, False], [True, False]]
     """
+    scores = class_scores(codes, probabilities)
+    return ConformalClasses(conformal_quantile(scores, level), level, len(scores), ordinal)
+
+
+def class_scores(codes: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """1 − p of the true class, ``(n,)``."""
     own = np.take_along_axis(probabilities, np.asarray(codes, dtype=np.int64)[:, None], 1)[:, 0]
-    return ConformalClasses(conformal_quantile(1.0 - own, level), level, len(own), ordinal)
+    return np.asarray(1.0 - own)
 
 
 def conformal_interval(

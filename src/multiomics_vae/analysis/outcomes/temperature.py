@@ -34,7 +34,7 @@ class Temperature:
     ordinal: bool = False
 
     def apply(self, probabilities: np.ndarray) -> np.ndarray:
-        """Probabilities after scaling, ``(n, K)`` -> ``(n, K)``."""
+        """Probabilities after scaling, ``(..., n, K)`` of the same shape."""
         return np.asarray(np.exp(scaled_log_probabilities(_logs(probabilities), self.value, self.ordinal)))
 
 
@@ -49,8 +49,9 @@ def fit_temperature(codes: np.ndarray, probabilities: np.ndarray, *, ordinal: bo
     codes
         True classes, ``(n,)``.
     probabilities
-        Of rows that the model was not fitted on, ``(n, K)``. Probabilities tell all of the logits that
-        matters: softmax(log p / T) is softmax(logits / T).
+        Of rows that the model was not fitted on, ``(n, K)``, or given each of S draws of z, ``(S, n, K)``,
+        which are scaled one by one and then averaged. Probabilities tell all of the logits that matters:
+        softmax(log p / T) is softmax(logits / T).
     ordinal
         As in `Temperature`.
 
@@ -63,32 +64,36 @@ def fit_temperature(codes: np.ndarray, probabilities: np.ndarray, *, ordinal: bo
     """
     if len(codes) == 0:
         return Temperature(ordinal=ordinal)
-    logs, rows = _logs(probabilities), np.arange(len(codes))
+    logs = _logs(probabilities)
+    logs = logs[None] if logs.ndim == 2 else logs  # (S, n, K)
+    rows = np.arange(len(codes))
     own = np.asarray(codes, dtype=np.int64)
 
     def loss(log_t: float) -> float:
         scaled = scaled_log_probabilities(logs, float(np.exp(log_t)), ordinal)
-        return float(-scaled[rows, own].sum() + 0.5 * (log_t / PRIOR_SD) ** 2)
+        likelihood = logsumexp(scaled[:, rows, own], axis=0) - np.log(len(scaled))
+        return float(-likelihood.sum() + 0.5 * (log_t / PRIOR_SD) ** 2)
 
     found = minimize_scalar(loss, bounds=(-MOST_LOG, MOST_LOG), method="bounded")
     return Temperature(float(np.exp(found.x)), len(own), ordinal)
 
 
 def scaled_log_probabilities(logs: np.ndarray, temperature: float, ordinal: bool) -> np.ndarray:
-    """Log probabilities after dividing the logits, ``(n, K)``."""
+    """Log probabilities after dividing the logits, ``(..., n, K)``."""
     if not ordinal:
-        scaled: np.ndarray = log_softmax(logs / temperature, axis=1)
+        scaled: np.ndarray = log_softmax(logs / temperature, axis=-1)
         return scaled
     below = np.stack(
         [
-            logsumexp(logs[:, : k + 1], axis=1) - logsumexp(logs[:, k + 1 :], axis=1)
-            for k in range(logs.shape[1] - 1)
+            logsumexp(logs[..., : k + 1], axis=-1) - logsumexp(logs[..., k + 1 :], axis=-1)
+            for k in range(logs.shape[-1] - 1)
         ],
-        axis=1,
-    )  # (n, K - 1), rising
+        axis=-1,
+    )  # (..., n, K - 1), rising
     cumulative = expit(below / temperature)
-    edges = np.pad(cumulative, ((0, 0), (1, 1)), constant_values=((0, 0), (0.0, 1.0)))
-    return np.log(np.maximum(np.diff(edges, axis=1), TINY))
+    zeros, ones = np.zeros_like(cumulative[..., :1]), np.ones_like(cumulative[..., :1])
+    edges = np.concatenate([zeros, cumulative, ones], axis=-1)
+    return np.asarray(np.log(np.maximum(np.diff(edges, axis=-1), TINY)))
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:
