@@ -16,14 +16,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from multiomics_vae import datasets, plotting
+    from multiomics_vae.heads.head import Head
     from multiomics_vae.model import MultiVAE
 
 _HOME_OF = {
+    "Head": "multiomics_vae.heads.head",
     "MultiVAE": "multiomics_vae.model",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
 
-__all__ = ["MultiVAE", "__version__", "datasets", "errors", "plotting"]
+__all__ = ["Head", "MultiVAE", "__version__", "datasets", "errors", "plotting"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,8 @@ from multiomics_vae.data.loader import make_minibatch
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import InputError
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.heads import HEADS, NamedHead, OutcomeHead
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import SparseRows
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.module import ModalityParts, MultimodalModule
@@ -87,6 +89,8 @@ class ModelConfig:
         In the schema's order.
     disagreement_gate
         True if experts that disagree by more than their variances allow lose weight.
+    heads
+        What predicts outcomes from z, their kinds settled.
     """
 
     n_latent: int
@@ -101,6 +105,7 @@ class ModelConfig:
     seed: int
     modalities: tuple[ModalityConfig, ...]
     disagreement_gate: bool = False
+    heads: tuple[NamedHead, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("n_latent", "n_hidden", "n_layers", "n_prior_components"):
@@ -171,7 +176,30 @@ def build_module(
         prior = PRIORS[config.prior](
             config.n_latent, n_modalities, config.n_hidden, config.n_prior_components
         )
-    return MultimodalModule(parts, fusion, prior, covariates)
+        heads = tuple(
+            OutcomeReader(named, head_class(named, schema), schema.outcome(named.outcome), config.n_latent)
+            for named in config.heads
+        )
+    return MultimodalModule(parts, fusion, prior, covariates, heads)
+
+
+def head_class(named: NamedHead, schema: Schema) -> type[OutcomeHead]:
+    """Class of a head: that of its kind, or of the kind of its outcome.
+
+    Raises
+    ------
+    InputError
+        If there is no such kind, or it cannot predict such an outcome.
+    """
+    outcome = schema.outcome(named.outcome)
+    found = HEADS[named.head.kind or outcome.kind]
+    if outcome.kind not in found.serves:
+        fitting = [name for name in HEADS if outcome.kind in HEADS[name].serves]
+        raise InputError(
+            f"A head of kind {found.name!r} cannot predict {named.outcome!r}, a {outcome.kind} outcome. Kinds "
+            f"that can: {', '.join(map(repr, fitting))}. heads={{{named.outcome!r}: Head(kind={fitting[0]!r})}}"
+        )
+    return found
 
 
 def _modality_parts(
@@ -253,4 +281,8 @@ def describe_config(config: ModelConfig, schema: Schema) -> str:
     for modality, chosen in zip(schema.modalities, config.modalities, strict=True):
         reads = chosen.transform + (f" -> {chosen.n_projection} directions" if chosen.n_projection else "")
         lines.append(f"{modality.name}: encoder reads {reads}; {chosen.decoder} decoder")
+    for named in config.heads:
+        head = named.head
+        whose = f"each donor, {head.pooling} over its cells" if head.level == "donor" else "each cell"
+        lines.append(f"head of {named.outcome!r}: {head.kind}, of {whose}, weight {head.weight:g}")
     return "\n".join(lines)

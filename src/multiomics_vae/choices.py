@@ -7,15 +7,17 @@ modalities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-from multiomics_vae.architecture import DECODERS, ModalityConfig, ModelConfig, fit_projection
+from multiomics_vae.architecture import DECODERS, ModalityConfig, ModelConfig, fit_projection, head_class
 from multiomics_vae.data.dataset import MultimodalData
+from multiomics_vae.data.donors import donor_outcomes
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import LIKELIHOODS, FeatureStatistics
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import TRANSFORMS
@@ -41,6 +43,8 @@ class ModelChoices:
         As in `ModelConfig`.
     transforms, projections, decoders, dispersions
         One value for every modality, or a mapping from modality names to values.
+    heads
+        Outcome -> head.
     """
 
     n_latent: int
@@ -58,6 +62,7 @@ class ModelChoices:
     projections: str | int | Mapping[str, int]
     decoders: str | Mapping[str, str]
     dispersions: str | Mapping[str, str]
+    heads: Mapping[str, Head] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ def resolve(
         seed=choices.seed,
         modalities=(),
         disagreement_gate=choices.disagreement_gate,
+        heads=resolve_heads(choices.heads, data),
     )
     modalities, projections = [], []
     for m, (modality, summary) in enumerate(zip(data.schema.modalities, statistics, strict=True)):
@@ -126,6 +132,35 @@ def resolve(
         )
     config = replace(config, modalities=tuple(modalities))
     return ResolvedModel(config, statistics, tuple(projections))
+
+
+def resolve_heads(asked: Mapping[str, Head], data: MultimodalData) -> tuple[NamedHead, ...]:
+    """Settle the kinds of heads, in alphabetical order of their outcomes, and check that they have labels.
+
+    Raises
+    ------
+    InputError
+        For an outcome that was not registered, a kind that cannot predict it, and a donor-level outcome
+        without donors or with donors whose cells contradict one another.
+    """
+    if not isinstance(asked, Mapping):
+        raise InputError(
+            f"heads is a mapping from outcomes to heads, not {asked!r}: "
+            "MultiVAE(mdata, heads={'response': Head(level='donor')})"
+        )
+    heads = []
+    for name in sorted(asked):
+        head, outcome = asked[name], data.schema.outcome(name)
+        if not isinstance(head, Head):
+            raise InputError(
+                f"heads[{name!r}] must be a Head, not {head!r}: from multiomics_vae import Head; "
+                f"MultiVAE(mdata, heads={{{name!r}: Head(level='cell')}})"
+            )
+        kind = head_class(NamedHead(name, head), data.schema)
+        if head.level == "donor":
+            donor_outcomes(data, outcome)
+        heads.append(NamedHead(name, replace(head, kind=kind.name)))
+    return tuple(heads)
 
 
 def _pick(

@@ -20,8 +20,10 @@ from multiomics_vae.choices import ModelChoices, resolve
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read, register
+from multiomics_vae.data.schema import UNLABELLED
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
+from multiomics_vae.heads import Head
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
@@ -64,6 +66,8 @@ class MultiVAE(TrainableModel):
         from the data.
     encode_covariates
         Let encoders read batch and covariates (decoders always do).
+    heads
+        Outcome -> `Head`, for the outcomes that are to be predicted.
     seed
         Of the start weights and projections.
 
@@ -91,6 +95,7 @@ class MultiVAE(TrainableModel):
         decoders: str | Mapping[str, str] = "auto",
         dispersions: str | Mapping[str, str] = "feature",
         encode_covariates: bool = True,
+        heads: Mapping[str, Head] | None = None,
         seed: int = 0,
     ) -> None:
         options = self.setups.get(mdata)
@@ -115,6 +120,7 @@ class MultiVAE(TrainableModel):
             projections=projections,
             decoders=decoders,
             dispersions=dispersions,
+            heads={} if heads is None else heads,
         )
         everyone = np.arange(data.n_cells)
         statistics = tuple(feature_statistics(data, m, everyone) for m in range(len(data.schema.modalities)))
@@ -137,6 +143,9 @@ class MultiVAE(TrainableModel):
         continuous_covariate_keys: Sequence[str] | None = None,
         size_factor_key: str | None = None,
         modalities: Sequence[str] | None = None,
+        donor_key: str | None = None,
+        outcomes: Mapping[str, str | Sequence[str]] | None = None,
+        unlabelled: Sequence[str] = UNLABELLED,
     ) -> None:
         """Say how a MuData is to be read; whatever is left out is inferred from the data.
 
@@ -159,6 +168,15 @@ class MultiVAE(TrainableModel):
             Column of obs that takes the place of the library size.
         modalities
             Which to use; None means all.
+        donor_key
+            Column of obs that says whose cell it is; it may have gaps, and other data may have other donors.
+        outcomes
+            What may be predicted: column of obs -> ``"binary"``, ``"categorical"``, ``"ordinal"`` (an ordered
+            pandas categorical, or numbers) or ``"continuous"``, and a name of one's own -> ``(time column,
+            event column)`` for survival. Labels may be missing anywhere, as NaN, None, or the texts ``"nan"``,
+            ``"NA"``, ``"None"`` and the like; of a binary outcome the second category, as sorted, is the yes.
+        unlabelled
+            Names in columns of categories that mean that there is no label, whatever their case.
 
         Raises
         ------
@@ -178,6 +196,9 @@ class MultiVAE(TrainableModel):
             continuous_covariate_keys=continuous_covariate_keys or (),
             size_factor_key=size_factor_key,
             modalities=modalities,
+            donor_key=donor_key,
+            outcomes={} if outcomes is None else outcomes,
+            unlabelled=unlabelled,
         )
         register(mdata, options)
         cls.setups.put(mdata, options)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from multiomics_vae.data.minibatch import Covariates, Minibatch, ModalityBatch
 from multiomics_vae.distributions import Gaussian, GaussianMixture
 from multiomics_vae.fusion import Evidence, Fused, FusionRule
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import (
     ChunkedEntries,
     ChunkOptions,
@@ -96,7 +97,7 @@ class OutputPart:
 
 
 class MultimodalModule(nn.Module):
-    """The generative model p(z) Π p_m(x_m | z, s) and its amortised inference.
+    """The generative model p(z) Π p_m(x_m | z, s), its amortised inference, and what is predicted from z.
 
     Parameters
     ----------
@@ -108,6 +109,8 @@ class MultimodalModule(nn.Module):
         p(z).
     covariates
         How covariates are written as numbers.
+    heads
+        What predicts outcomes from z.
     """
 
     def __init__(
@@ -116,12 +119,19 @@ class MultimodalModule(nn.Module):
         fusion: FusionRule,
         prior: Prior,
         covariates: CovariateEncoding,
+        heads: tuple[OutcomeReader, ...] = (),
     ) -> None:
         super().__init__()
         self.modalities = nn.ModuleList(modalities)
         self.fusion = fusion
         self.prior = prior
         self.covariates = covariates
+        self.heads = nn.ModuleList(heads)
+
+    @property
+    def readers(self) -> tuple[OutcomeReader, ...]:
+        """What predicts outcomes from z."""
+        return cast(tuple[OutcomeReader, ...], tuple(self.heads))
 
     @property
     def parts(self) -> tuple[ModalityParts, ...]:

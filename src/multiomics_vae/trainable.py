@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from multiomics_vae.analysis.aids import PredictionAids
+from multiomics_vae.analysis.outcomes.finishing import finish_heads
+from multiomics_vae.analysis.outcomes.leakage import split
 from multiomics_vae.architecture import ModelConfig
-from multiomics_vae.checking import CheckableModel
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.options import SetupOptions, options_of
 from multiomics_vae.data.registration import read
@@ -19,6 +20,7 @@ from multiomics_vae.data.share import ALONE
 from multiomics_vae.errors import warn
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective, penalty_weights
+from multiomics_vae.predicting import PredictingModel
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
 from multiomics_vae.training.fit import fit
@@ -31,7 +33,7 @@ from multiomics_vae.training.resumable import (
     check_same_cells,
     read_unfinished,
 )
-from multiomics_vae.training.run import TrainingRun, fingerprint, split_cells
+from multiomics_vae.training.run import TrainingRun, fingerprint
 from multiomics_vae.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
-class TrainableModel(CheckableModel):
+class TrainableModel(PredictingModel):
     """A model that learns from the cells it was registered with.
 
     After a training by several processes all of them hold the same model and go on with the user's
@@ -75,6 +77,7 @@ class TrainableModel(CheckableModel):
         weight_averaging: float = TrainingConfig.weight_averaging,
         validation_size: float = TrainingConfig.validation_size,
         validation_indices: CellSelection = None,
+        allow_leakage: bool = False,
         early_stopping: bool = TrainingConfig.early_stopping,
         patience: int | None = TrainingConfig.patience,
         subset_objective: SubsetObjective = ObjectiveConfig.subset_objective,
@@ -109,6 +112,11 @@ class TrainableModel(CheckableModel):
             As in `training.config.TrainingConfig`.
         validation_indices
             Cells to hold out, in place of a random ``validation_size``.
+        allow_leakage
+            Let cells of one donor be both trained on and held out although an outcome belongs to donors: it
+            can then be told by recognising the donor, and held-out figures are too good. Otherwise whole
+            donors are held out as soon as there is such an outcome, and ``validation_size`` is a share of
+            donors.
         subset_objective, subset_weight, n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
         penalties
@@ -167,11 +175,10 @@ class TrainableModel(CheckableModel):
             free_bits=free_bits,
             penalties=penalty_weights(penalties),
         )
-        if validation_indices is None:
-            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
-        else:
-            validation = np.unique(select_cells(self._data, validation_indices))
-            training = np.setdiff1d(np.arange(self._data.n_cells), validation)
+        held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
+        training, validation = split(
+            self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
+        )
         weights = starting_weights(modality_weights, self._data, training, self.module)
         adaptive = isinstance(modality_weights, str) and modality_weights == "adaptive"
         if checkpoint_every is not None:
@@ -265,6 +272,8 @@ class TrainableModel(CheckableModel):
             self.is_trained = was_trained or history.n_epochs > 0
             if not history.n_epochs:
                 self._history = before
+        if result.n_steps:
+            finish_heads(self.module, self._data, run.training_cells)
         self.process = result.process
         if result.interrupted:
             self.is_trained = self.is_trained or result.n_steps > 0

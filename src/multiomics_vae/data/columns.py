@@ -16,7 +16,7 @@ from multiomics_vae.errors import InputError, did_you_mean, warn
 
 # A float column with more distinct values than this is a measurement, not a grouping.
 _MAX_FLOAT_CATEGORIES = 20
-_LOOKS_MISSING = ("", "nan", "NaN", "NA", "N/A", "None", "<NA>", "null")
+LOOKS_MISSING = ("", "nan", "NaN", "NA", "N/A", "None", "<NA>", "null")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ def find_column(mdata: Any, key: str, role: str) -> Column:
 def _union(mdata: Any, key: str, role: str, holders: list[str]) -> Column:
     """Fill every cell from the first modality that knows it; refuse modalities that disagree."""
     columns = [mdata.mod[name].obs[key] for name in holders]
-    if len({column.dtype for column in columns}) > 1 or isinstance(columns[0].dtype, pd.CategoricalDtype):
+    dtype = columns[0].dtype if len({column.dtype for column in columns}) == 1 else None
+    grouped = isinstance(dtype, pd.CategoricalDtype)
+    if dtype is None or grouped:
         columns = [column.astype(object) for column in columns]
     whole: pd.Series = columns[0].reindex(mdata.obs_names)
     for name, column in zip(holders[1:], columns[1:], strict=True):
@@ -100,7 +102,8 @@ def _union(mdata: Any, key: str, role: str, holders: list[str]) -> Column:
         whole = whole.where(whole.notna(), other)
     first, *others = (f"mdata[{name!r}].obs[{key!r}].astype(object)" for name in holders)
     code = first + "".join(f".combine_first({other})" for other in others) + ".reindex(mdata.obs_names)"
-    return Column(key, role, whole, code)
+    # The same categories everywhere keep their order, which an ordinal outcome needs.
+    return Column(key, role, whole.astype(dtype) if grouped else whole, code)
 
 
 def categories_of(column: Column) -> CategoricalCovariate:
@@ -123,9 +126,9 @@ def categories_of(column: Column) -> CategoricalCovariate:
                 f"{len(values)} cells (such as {found[0]:g}). If they are groups after all: "
                 f"{column.mended('.astype(str)')}."
             )
-        found = found.sort_values() if found.dtype.kind in "biuf" else pd.Index(sorted(map(_text, found)))
-    categories = tuple(dict.fromkeys(_text(value) for value in found))
-    odd = [category for category in categories if category in _LOOKS_MISSING]
+        found = found.sort_values() if found.dtype.kind in "biuf" else pd.Index(sorted(map(text_of, found)))
+    categories = tuple(dict.fromkeys(text_of(value) for value in found))
+    odd = [category for category in categories if category in LOOKS_MISSING]
     if odd:
         warn(
             f"`{column.role}`: column {column.key!r} has the category {odd[0]!r}, which reads like a missing "
@@ -134,8 +137,8 @@ def categories_of(column: Column) -> CategoricalCovariate:
     return CategoricalCovariate(column.key, categories)
 
 
-def codes_of(column: Column, covariate: CategoricalCovariate) -> np.ndarray:
-    """Code of every cell, ``(N,)``, int64.
+def codes_of(column: Column, covariate: CategoricalCovariate, allow_new: bool = False) -> np.ndarray:
+    """Code of every cell, ``(N,)``, int64; with ``allow_new`` -1 for what the model does not know.
 
     Raises
     ------
@@ -144,10 +147,10 @@ def codes_of(column: Column, covariate: CategoricalCovariate) -> np.ndarray:
     """
     _check_no_gaps(column)
     codes, distinct = pd.factorize(column.values)
-    names = [_text(value) for value in distinct]
+    names = [text_of(value) for value in distinct]
     lookup = pd.Index(covariate.categories).get_indexer(pd.Index(names))
     unseen = [name for name, code in zip(names, lookup, strict=True) if code < 0]
-    if unseen:
+    if unseen and not allow_new:
         raise InputError(
             f"`{column.role}`: column {column.key!r} has categories the model was not registered with: "
             f"{shown(unseen)}. {did_you_mean(unseen[0], covariate.categories)} Keep the cells of the others: "
@@ -187,7 +190,7 @@ def warn_confounded(codes: np.ndarray, present: np.ndarray, covariate: Categoric
         )
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Name of a category: 1, 1.0 and "1" are the same one, as files may turn one into another."""
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))

@@ -83,6 +83,30 @@ class ModalityData:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """Whose the cells are, and what is known of what is to be predicted.
+
+    Parameters
+    ----------
+    donor
+        Position in ``donor_names``, -1 where it is not known, ``(N,)``, int64.
+    donor_names
+        Of the donors of these cells.
+    outcomes
+        As heads read it, ``(N, n_label_columns)``, float32, NaN where it is not known: codes of categories,
+        standardised numbers, times over the time scale and events as 0 and 1.
+    """
+
+    donor: np.ndarray
+    donor_names: tuple[str, ...]
+    outcomes: np.ndarray
+
+    def of(self, cells: np.ndarray) -> Labels:
+        """The same of some cells."""
+        return Labels(self.donor[cells], self.donor_names, self.outcomes[cells])
+
+
+@dataclass(frozen=True)
 class MultimodalData:
     """N cells, aligned by name, under one schema.
 
@@ -100,6 +124,8 @@ class MultimodalData:
         ``(N, n_categorical)``, int64.
     continuous
         Standardised, ``(N, n_continuous)``, float32.
+    labels
+        Donors and outcomes; None where neither was registered.
     """
 
     schema: Schema
@@ -108,6 +134,7 @@ class MultimodalData:
     batch: np.ndarray
     categorical: np.ndarray
     continuous: np.ndarray
+    labels: Labels | None = None
 
     @property
     def n_cells(self) -> int:
@@ -117,6 +144,18 @@ class MultimodalData:
     def present(self) -> np.ndarray:
         """Which cell has which modality, ``(N, M)``, bool."""
         return np.stack([modality.row_of_cell >= 0 for modality in self.modalities], axis=1)
+
+    @property
+    def donor(self) -> np.ndarray:
+        """Codes of the donors, -1 where a cell's is not known, ``(N,)``, int64."""
+        return np.full(self.n_cells, -1) if self.labels is None else self.labels.donor
+
+    @property
+    def outcomes(self) -> np.ndarray:
+        """Labels as heads read them, ``(N, n_label_columns)``, float32; NaN where there is none."""
+        if self.labels is None:
+            return np.empty((self.n_cells, self.schema.n_label_columns), np.float32)
+        return self.labels.outcomes
 
     @property
     def on_disk(self) -> bool:
@@ -132,6 +171,7 @@ class MultimodalData:
             batch=self.batch[cells],
             categorical=self.categorical[cells],
             continuous=self.continuous[cells],
+            labels=None if self.labels is None else self.labels.of(cells),
         )
 
     def with_own_values(self) -> MultimodalData:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from multiomics_vae.data.dataset import MultimodalData
-from multiomics_vae.data.schema import ModalitySchema, Schema
+from multiomics_vae.data.schema import ModalitySchema, OutcomeSchema, Schema
 
 
 def describe(registered: Schema | MultimodalData) -> str:
@@ -55,4 +55,17 @@ def _covariates(schema: Schema) -> list[str]:
         lines.append(f"continuous: {number.key!r}, mean {number.mean:.4g}, sd {number.sd:.4g}")
     if schema.size_factor_key is not None:
         lines.append(f"size factor: {schema.size_factor_key!r}")
+    if schema.donor_key is not None:
+        lines.append(f"donor: {schema.donor_key!r}")
+    lines += [_outcome(outcome) for outcome in schema.outcomes]
     return lines
+
+
+def _outcome(outcome: OutcomeSchema) -> str:
+    if outcome.kind == "survival":
+        return f"survival outcome: {outcome.name!r}, time {outcome.keys[0]!r}, event {outcome.keys[1]!r}"
+    if outcome.kind == "continuous":
+        return f"continuous outcome: {outcome.name!r}, mean {outcome.mean:.4g}, sd {outcome.sd:.4g}"
+    joined = (" < " if outcome.kind == "ordinal" else ", ").join(outcome.categories[:8])
+    more = f", … ({len(outcome.categories)} in all)" if len(outcome.categories) > 8 else ""
+    return f"{outcome.kind} outcome: {outcome.name!r}, {joined}{more}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
+from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
-from multiomics_vae.data.minibatch import Covariates, Minibatch, ModalityBatch
+from multiomics_vae.data.minibatch import Covariates, LabelBatch, Minibatch, ModalityBatch
 from multiomics_vae.data.reading import PassStart, ReadingPlan, plan_pass, read_ahead
 from multiomics_vae.data.share import ALONE, Process, Share
 from multiomics_vae.data.sources import Matrix
@@ -57,7 +59,15 @@ def _make_at(data: MultimodalData, cells: np.ndarray, names: np.ndarray, part: S
         present=torch.from_numpy(np.stack([m.row_of_cell[cells] >= 0 for m in data.modalities], axis=1)),
         cells=torch.from_numpy(np.asarray(names, dtype=np.int64)),
         part=part,
+        labels=_labels(data, cells),
     )
+
+
+def _labels(data: MultimodalData, cells: np.ndarray) -> LabelBatch | None:
+    if data.labels is None:
+        return None
+    values, donor = data.labels.outcomes[cells], data.labels.donor[cells]
+    return LabelBatch(torch.from_numpy(values), torch.from_numpy(donor))
 
 
 def _gather(modality: ModalityData, cells: np.ndarray) -> ModalityBatch:
@@ -99,6 +109,14 @@ def _dense(taken: Matrix) -> torch.Tensor:
     return torch.from_numpy(taken if isinstance(taken, np.ndarray) else taken.toarray())  # (B_m, F)
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The own cells of one step of a pass, ``(B,)``, and which of the step's they are."""
+
+    cells: np.ndarray
+    share: Share
+
+
 class MinibatchLoader:
     """Iterates over cells in minibatches; every pass shuffles anew if asked to.
 
@@ -120,6 +138,9 @@ class MinibatchLoader:
         How much is read at once of values on disk.
     process
         Which of several processes gets these minibatches.
+    bags
+        Keeps bags of a donor's cells together; minibatches are then of about ``batch_size`` cells, and values
+        on disk are read a step ahead. None shuffles cells one by one.
     """
 
     def __init__(
@@ -130,7 +151,9 @@ class MinibatchLoader:
         generator: np.random.Generator | None = None,
         plan: ReadingPlan | None = None,
         process: Process = ALONE,
+        bags: Bags | None = None,
     ) -> None:
+        self.bags = bags
         self.data = data
         self.cells = np.asarray(cells, dtype=np.int64)
         self.batch_size = batch_size
@@ -148,13 +171,14 @@ class MinibatchLoader:
     @property
     def n_steps(self) -> int:
         """Minibatches of a whole pass."""
-        return -(-len(self.cells) // self._step_size)
+        n_steps = -(-len(self.cells) // self._step_size)
+        return n_steps if self.bags is None else min(n_steps, self.bags.n_bags(self.cells))
 
     def __iter__(self) -> Iterator[Minibatch]:
         self.pass_start = PassStart.of(self.generator)
         if not self.data.on_disk:
             return self._from_memory()
-        reader = self._from_disk()
+        reader = self._from_disk() if self.bags is None else self._bags_from_disk()
         self._readers.add(reader)
         return reader
 
@@ -210,8 +234,31 @@ class MinibatchLoader:
         for share in shares:  # a last step that is too small for this process
             yield make_minibatch(self.data, self.cells[:1], share)
 
+    def _steps_of_bags(self, bags: Bags) -> list[_Step]:
+        """The own bins of every step; part 0 of all steps is filled before part 1 of any."""
+        n_steps, n_processes = self.n_steps, self.process.n_processes
+        bins = bags.pack(self.cells, n_steps * n_processes, self.generator)
+        steps = []
+        for step in range(n_steps):
+            parts = bins[step::n_steps]
+            sizes, own = [len(part) for part in parts], parts[self.process.rank]
+            first = sum(sizes[: self.process.rank]) if len(own) else 0
+            share = Share(first, len(own), sum(sizes))
+            steps.append(_Step(own if len(own) else parts[0][:1], share))
+        return steps
+
+    def _bags_from_disk(self) -> Generator[Minibatch]:
+        assert self.bags is not None
+        steps = self._steps_of_bags(self.bags)[self._n_skipped :]
+        for step, loaded in read_ahead(lambda step: self.data.loaded(step.cells), steps):
+            yield _make_at(loaded, np.arange(len(step.cells)), step.cells, step.share)
+
     def _from_memory(self) -> Iterator[Minibatch]:
         n_skipped = self._n_skipped
+        if self.bags is not None:
+            for each in self._steps_of_bags(self.bags)[n_skipped:]:
+                yield make_minibatch(self.data, each.cells, each.share)
+            return
         cells = self.cells if self.generator is None else self.generator.permutation(self.cells)
         for step, share in enumerate(self._shares()):
             if step >= n_skipped:

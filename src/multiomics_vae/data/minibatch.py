@@ -100,6 +100,26 @@ class Covariates:
 
 
 @dataclass(frozen=True)
+class LabelBatch:
+    """What is to be predicted of B cells, and whose they are.
+
+    Parameters
+    ----------
+    values
+        As `data.dataset.Labels` holds them, ``(B, n_label_columns)``, float32; NaN where there is none.
+    donor
+        Codes, ``(B,)``, int64; -1 where it is not known.
+    """
+
+    values: Tensor
+    donor: Tensor
+
+    def to(self, device: torch.device | str) -> LabelBatch:
+        """Copy to a device."""
+        return LabelBatch(self.values.to(device), self.donor.to(device))
+
+
+@dataclass(frozen=True)
 class Minibatch:
     """B cells, as the model sees them.
 
@@ -115,6 +135,8 @@ class Minibatch:
         Position of each cell in the data set, ``(B,)``, int64.
     part
         Which cells of a training step these are, where several processes share one; None if all.
+    labels
+        Donors and outcomes; None where neither was registered.
     """
 
     modalities: tuple[ModalityBatch, ...]
@@ -122,6 +144,7 @@ class Minibatch:
     present: Tensor
     cells: Tensor
     part: Share | None = None
+    labels: LabelBatch | None = None
 
     @property
     def n_cells(self) -> int:
@@ -140,4 +163,5 @@ class Minibatch:
             self.present.to(device),
             self.cells.to(device),
             self.part,
+            None if self.labels is None else self.labels.to(device),
         )

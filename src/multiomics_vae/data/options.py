@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multiomics_vae.data.checks import check_known
-from multiomics_vae.data.schema import Schema
+from multiomics_vae.data.schema import UNLABELLED, Schema
 from multiomics_vae.errors import InputError
 from multiomics_vae.likelihoods import LIKELIHOODS
 
@@ -32,6 +32,12 @@ class SetupOptions:
         Column of obs, positive, for modalities whose mean is a share of the cell's depth.
     modalities
         Which to use, in the MuData's order; None means all.
+    donor_key
+        Column of obs that says whose cell it is.
+    outcomes
+        Column of obs -> kind of outcome, or for survival a name of one's own -> (time column, event column).
+    unlabelled
+        Names in a column of an outcome that mean that there is no label.
 
     Examples
     --------
@@ -47,6 +53,9 @@ class SetupOptions:
     continuous_covariate_keys: Sequence[str] = ()
     size_factor_key: str | None = None
     modalities: Sequence[str] | None = None
+    donor_key: str | None = None
+    outcomes: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    unlabelled: Sequence[str] = UNLABELLED
 
 
 def options_of(schema: Schema) -> SetupOptions:
@@ -60,6 +69,9 @@ def options_of(schema: Schema) -> SetupOptions:
         continuous_covariate_keys=tuple(covariate.key for covariate in schema.continuous),
         size_factor_key=schema.size_factor_key,
         modalities=schema.modality_names,
+        donor_key=schema.donor_key,
+        outcomes={o.name: o.keys if o.kind == "survival" else o.kind for o in schema.outcomes},
+        unlabelled=schema.unlabelled,
     )
 
 
@@ -72,14 +84,14 @@ def check_options(mdata: Any, options: SetupOptions) -> tuple[str, ...]:
         With the name that was probably meant.
     """
     names = tuple(mdata.mod)
-    for argument in ("likelihoods", "layers", "coverage_layers"):
+    for argument in ("likelihoods", "layers", "coverage_layers", "outcomes"):
         value = getattr(options, argument)
+        example = '{"response": "binary"}' if argument == "outcomes" else f'{{"{names[0]}": …}}'
         if not isinstance(value, Mapping):
             raise InputError(
-                f"`{argument}` must be a dictionary of modalities, got {value!r}. "
-                f'Write `{argument}={{"{names[0]}": …}}`.'
+                f"`{argument}` must be a dictionary, got {value!r}. Write `{argument}={example}`."
             )
-    for argument in ("categorical_covariate_keys", "continuous_covariate_keys", "modalities"):
+    for argument in ("categorical_covariate_keys", "continuous_covariate_keys", "modalities", "unlabelled"):
         value = getattr(options, argument)
         if isinstance(value, str):
             raise InputError(

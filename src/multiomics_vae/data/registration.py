@@ -16,8 +16,10 @@ from multiomics_vae.data import columns, modality
 from multiomics_vae.data.alignment import check_every_cell_measured, columns_by_name
 from multiomics_vae.data.checks import check_container, check_enough_cells, check_modality
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
+from multiomics_vae.data.donors import read_labels
 from multiomics_vae.data.guess import Chosen, choose
 from multiomics_vae.data.options import SetupOptions, check_options
+from multiomics_vae.data.outcomes import register_outcomes
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import raw_values, source_of
 from multiomics_vae.data.stored import columns_of, matrix_of
@@ -84,11 +86,24 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
         columns.standardisation_of(columns.numbers_of(columns.find_column(mdata, key, role)), key)
         for key in options.continuous_covariate_keys
     )
-    schema = Schema(tuple(schemas), batch, categorical, continuous, options.size_factor_key)
-    return _with_columns(mdata, schema, tuple(parts))
+    unlabelled = tuple(str(name).casefold() for name in options.unlabelled)
+    outcomes = register_outcomes(mdata, options.outcomes, unlabelled)
+    schema = Schema(
+        tuple(schemas),
+        batch,
+        categorical,
+        continuous,
+        options.size_factor_key,
+        options.donor_key,
+        outcomes,
+        unlabelled,
+    )
+    return _with_columns(mdata, schema, tuple(parts), donor_needed=True)
 
 
-def read(mdata: Any, schema: Schema) -> MultimodalData:
+def read(
+    mdata: Any, schema: Schema, *, average_new_batches: bool = False, donor_needed: bool = False
+) -> MultimodalData:
     """Read other cells under a schema that exists: features and categories are matched by name.
 
     Features in another order are put in order, extra ones and extra modalities are left out. A
@@ -100,6 +115,11 @@ def read(mdata: Any, schema: Schema) -> MultimodalData:
         MuData with shared cells. Never changed.
     schema
         Of the model.
+    average_new_batches
+        Give cells of batches that the schema does not have the code -1, which encoders read as the average
+        of all batches, instead of refusing them. What decodes must not be given such cells.
+    donor_needed
+        Refuse a MuData without the column of donors.
 
     Raises
     ------
@@ -125,7 +145,7 @@ def read(mdata: Any, schema: Schema) -> MultimodalData:
             part if entry.depth_from_values else _with_factors(part, factors, entry.depth_scale)
             for entry, part in zip(schema.modalities, parts, strict=True)
         ]
-    return _with_columns(mdata, schema, tuple(parts))
+    return _with_columns(mdata, schema, tuple(parts), donor_needed, average_new_batches)
 
 
 def _register_modality(mdata: Any, name: str, options: SetupOptions) -> tuple[ModalitySchema, ModalityData]:
@@ -207,12 +227,19 @@ def _with_factors(part: ModalityData, factors: np.ndarray, scale: float) -> Moda
     return replace(part, depth=depth)
 
 
-def _with_columns(mdata: Any, schema: Schema, parts: tuple[ModalityData, ...]) -> MultimodalData:
+def _with_columns(
+    mdata: Any,
+    schema: Schema,
+    parts: tuple[ModalityData, ...],
+    donor_needed: bool = False,
+    average_new_batches: bool = False,
+) -> MultimodalData:
     """Add the columns of obs, coded and standardised as the schema says."""
     n_cells = mdata.n_obs
     batch = np.zeros(n_cells, dtype=np.int64)
     if schema.batch is not None:
-        batch = _codes(mdata, schema.batch, "batch_key")
+        column = columns.find_column(mdata, schema.batch.key, "batch_key")
+        batch = columns.codes_of(column, schema.batch, allow_new=average_new_batches)
     codes = [_codes(mdata, covariate, "categorical_covariate_keys") for covariate in schema.categorical]
     categorical = np.stack(codes, axis=1) if codes else np.zeros((n_cells, 0), dtype=np.int64)
     role = "continuous_covariate_keys"
@@ -226,6 +253,7 @@ def _with_columns(mdata: Any, schema: Schema, parts: tuple[ModalityData, ...]) -
         batch=batch,
         categorical=categorical,
         continuous=columns.standardised(raw, schema.continuous, n_cells),
+        labels=read_labels(mdata, schema, donor_needed),
     )
 
 

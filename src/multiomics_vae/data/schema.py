@@ -7,6 +7,14 @@ built from a schema and accepts other data only if that data fits the schema.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+from multiomics_vae.errors import InputError, did_you_mean
+
+OutcomeKind = Literal["binary", "categorical", "ordinal", "continuous", "survival"]
+OUTCOME_KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
+UNLABELLED = ("unlabelled", "unlabeled", "unknown")
+"""Names that say that a cell has no label, unless the user gives others; case does not matter."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,40 @@ class ContinuousCovariate:
 
 
 @dataclass(frozen=True)
+class OutcomeSchema:
+    """Something that is to be predicted of a cell or of a donor, and may be unknown for many.
+
+    Parameters
+    ----------
+    name
+        The user's name for it.
+    kind
+        ``"binary"``, ``"categorical"``, ``"ordinal"``, ``"continuous"`` or ``"survival"``.
+    keys
+        Columns of obs that hold it: one, or for survival those of the time and of the event.
+    categories
+        In code order, which for an ordinal outcome is their order, and for a binary one means no, yes.
+    mean, sd
+        What standardises a continuous outcome.
+    time_scale
+        What times of a survival outcome are divided by.
+    """
+
+    name: str
+    kind: OutcomeKind
+    keys: tuple[str, ...]
+    categories: tuple[str, ...] = ()
+    mean: float = 0.0
+    sd: float = 1.0
+    time_scale: float = 1.0
+
+    @property
+    def n_columns(self) -> int:
+        """Columns that it takes among the labels: (time, event) for survival, one for all others."""
+        return 2 if self.kind == "survival" else 1
+
+
+@dataclass(frozen=True)
 class Schema:
     """All that was registered about a MuData.
 
@@ -79,6 +121,13 @@ class Schema:
         Further covariates.
     size_factor_key
         Column of obs that holds each cell's size factor; None means depth from the values.
+    donor_key
+        Column of obs that says whose cell it is; None where none was registered. The donors themselves are no
+        part of a schema: other data may have others, and a saved model names no patient.
+    outcomes
+        What may be predicted.
+    unlabelled
+        Names in a column of an outcome that say that there is no label, in lower case.
     """
 
     modalities: tuple[ModalitySchema, ...]
@@ -86,6 +135,9 @@ class Schema:
     categorical: tuple[CategoricalCovariate, ...] = ()
     continuous: tuple[ContinuousCovariate, ...] = ()
     size_factor_key: str | None = None
+    donor_key: str | None = None
+    outcomes: tuple[OutcomeSchema, ...] = ()
+    unlabelled: tuple[str, ...] = UNLABELLED
 
     @property
     def modality_names(self) -> tuple[str, ...]:
@@ -94,3 +146,38 @@ class Schema:
     @property
     def n_batches(self) -> int:
         return len(self.batch.categories) if self.batch else 1
+
+    @property
+    def n_label_columns(self) -> int:
+        """Columns of all outcomes together."""
+        return sum(outcome.n_columns for outcome in self.outcomes)
+
+    def outcome(self, name: str) -> OutcomeSchema:
+        """The outcome of this name.
+
+        Raises
+        ------
+        InputError
+            If none is called so.
+        """
+        for outcome in self.outcomes:
+            if outcome.name == name:
+                return outcome
+        if not self.outcomes:
+            raise InputError(
+                f"There is no outcome {name!r}, because none was registered: "
+                f'MultiVAE.setup_mudata(mdata, outcomes={{{name!r}: "categorical"}})'
+            )
+        raise InputError(
+            f"There is no outcome {name!r}. {did_you_mean(name, [o.name for o in self.outcomes])}"
+        )
+
+    def label_columns(self, name: str) -> slice:
+        """Where the columns of an outcome stand among the labels."""
+        self.outcome(name)
+        start = 0
+        for outcome in self.outcomes:
+            if outcome.name == name:
+                break
+            start += outcome.n_columns
+        return slice(start, start + self.outcome(name).n_columns)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from multiomics_vae.data.schema import CategoricalCovariate, ContinuousCovariate, ModalitySchema, Schema
+from multiomics_vae.data.schema import (
+    OUTCOME_KINDS,
+    CategoricalCovariate,
+    ContinuousCovariate,
+    ModalitySchema,
+    OutcomeSchema,
+    Schema,
+)
 from multiomics_vae.errors import CheckpointError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Choice = TypeVar("Choice")
 
 
 def to_json(schema: Schema) -> dict[str, Any]:
@@ -18,7 +27,7 @@ def to_json(schema: Schema) -> dict[str, Any]:
     Examples
     --------
     >>> to_json(Schema(()))["version"]
-    1
+    2
     """
     return {"version": SCHEMA_VERSION, **_lists(asdict(schema))}
 
@@ -53,8 +62,12 @@ def from_json(document: object) -> Schema:
         categorical=tuple(_categorical(entry) for entry in root.entries("categorical")),
         continuous=tuple(_continuous(entry) for entry in root.entries("continuous")),
         size_factor_key=root.optional_text("size_factor_key"),
+        donor_key=root.optional_text("donor_key"),
+        outcomes=tuple(_outcome(entry) for entry in root.entries("outcomes")),
+        unlabelled=root.texts("unlabelled"),
     )
     root.refuse_unknown()
+    _check_unique(tuple(outcome.name for outcome in schema.outcomes), "schema.outcomes")
     _check_unique(schema.modality_names, "schema.modalities")
     return schema
 
@@ -88,6 +101,13 @@ class _Entry:
     def optional_text(self, key: str) -> str | None:
         value = self._get(key, (str, type(None)), "a string or null")
         return None if value is None else str(value)
+
+    def one_of(self, key: str, allowed: tuple[Choice, ...]) -> Choice:
+        value = self._get(key, (str,), "a string")
+        for choice in allowed:
+            if choice == value:
+                return choice
+        raise CheckpointError(f"{self._place}.{key} must be one of {', '.join(map(str, allowed))}.")
 
     def integer(self, key: str) -> int:
         return int(self._get(key, (int,), "a whole number"))
@@ -146,6 +166,31 @@ def _continuous(entry: _Entry) -> ContinuousCovariate:
     if found.sd <= 0:
         raise CheckpointError(f"schema.continuous {found.key!r}: sd must be positive, but is {found.sd:g}.")
     entry.refuse_unknown()
+    return found
+
+
+def _outcome(entry: _Entry) -> OutcomeSchema:
+    found = OutcomeSchema(
+        name=entry.text("name"),
+        kind=entry.one_of("kind", OUTCOME_KINDS),
+        keys=entry.texts("keys"),
+        categories=entry.texts("categories"),
+        mean=entry.number("mean"),
+        sd=entry.number("sd"),
+        time_scale=entry.number("time_scale"),
+    )
+    entry.refuse_unknown()
+    place = f"schema.outcomes {found.name!r}"
+    if min(found.sd, found.time_scale) <= 0:
+        raise CheckpointError(f"{place}: sd and time_scale must be positive.")
+    if len(found.keys) != found.n_columns:
+        raise CheckpointError(f"{place}: a {found.kind} outcome has {found.n_columns} keys.")
+    has_categories = found.kind not in ("continuous", "survival")
+    fewest, most = (2, 2 if found.kind == "binary" else math.inf) if has_categories else (0, 0)
+    if not fewest <= len(found.categories) <= most:
+        raise CheckpointError(
+            f"{place}: a {found.kind} outcome cannot have {len(found.categories)} categories."
+        )
     return found
 
 

@@ -13,7 +13,9 @@ from multiomics_vae.data.schema import Schema
 class CovariateEncoding(nn.Module):
     """Batch, categorical and continuous covariates as one tensor.
 
-    A covariate with a single category says nothing and takes no column.
+    A covariate with a single category says nothing and takes no column. A batch of which no cell was trained
+    on, and the code -1 of a batch that is not registered, read as the average of the batches trained on: their
+    own columns of the networks' weights mean nothing.
 
     Parameters
     ----------
@@ -21,9 +23,12 @@ class CovariateEncoding(nn.Module):
         What was registered.
     """
 
+    learned: Tensor
+
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.batch_width = schema.n_batches if schema.n_batches > 1 else 0
+        self.register_buffer("learned", torch.ones(self.batch_width, dtype=torch.bool))
         self.widths = tuple(len(c.categories) if len(c.categories) > 1 else 0 for c in schema.categorical)
         self.n_continuous = len(schema.continuous)
 
@@ -34,10 +39,22 @@ class CovariateEncoding(nn.Module):
     def forward(self, covariates: Covariates) -> Tensor:
         parts = [covariates.continuous]
         if self.batch_width:
-            parts.append(F.one_hot(covariates.batch, self.batch_width))
+            parts.append(self._batch(covariates.batch).to(covariates.continuous.dtype))
         parts += [
             F.one_hot(covariates.categorical[:, column], width)
             for column, width in enumerate(self.widths)
             if width
         ]
         return torch.cat([part.to(covariates.continuous.dtype) for part in parts], dim=-1)  # (B, n_outputs)
+
+    def learn_from(self, batches: Tensor) -> None:
+        """Say which batches are trained on: all those among some codes."""
+        if self.batch_width:
+            self.learned.zero_()
+            self.learned[batches[batches >= 0].unique()] = True
+
+    def _batch(self, codes: Tensor) -> Tensor:
+        known = (codes >= 0) & self.learned[codes]  # (B,)
+        own = F.one_hot(codes.clamp(min=0), self.batch_width).float()  # (B, batch_width)
+        learned = self.learned.float()
+        return torch.where(known[:, None], own, learned / learned.sum())

@@ -8,6 +8,7 @@ from multiomics_vae.objective.config import (
     SubsetObjective,
     penalty_weights,
 )
+from multiomics_vae.objective.labelled import Supervision, settle_heads, supervise
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
 
@@ -18,6 +19,9 @@ __all__ = [
     "ObjectiveConfig",
     "PenaltyWeight",
     "SubsetObjective",
+    "Supervision",
     "build_penalties",
     "penalty_weights",
+    "settle_heads",
+    "supervise",
 ]

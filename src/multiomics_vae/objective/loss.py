@@ -1,12 +1,13 @@
 """The loss: an evidence lower bound over subsets of the modalities, as a sum of named terms.
 
     L(A)  = Σ_m λ_m E_{q(z|x_A)} log p(x_m|z) − β KL(q(z|x_A) ‖ p(z))
-    loss  = −[ L(all) + w Σ_A L(A) ] + Σ_p w_p penalty_p − (1/N) log p(weights)
+    loss  = −[ L(all) + w Σ_A L(A) ] + Σ_h w_h cost_h + Σ_p w_p penalty_p − (1/N) log p(weights)
 
 For a proper subset A the sum runs over m in A (``"within"``, with the extra term
 KL(stopgrad q(z|x_all) ‖ q(z|x_A)), which teaches the subset both the mean and an honest width) or
 over every observed modality (``"cross"``). Only observed values enter; a subset counts for a cell
-only if it is neither empty nor all that the cell has. The penalties are those of `penalties/`.
+only if it is neither empty nor all that the cell has. The penalties are those of `penalties/`, the costs
+those of `heads/`: average negative log likelihoods of the outcomes, over what has a label.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from multiomics_vae.loss_terms import LossTerm, LossTerms
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective.config import EXACT, Economy, ObjectiveConfig
 from multiomics_vae.objective.divergences import kl_from_joint, kl_to_prior
+from multiomics_vae.objective.labelled import Supervision, head_terms
 from multiomics_vae.objective.outputs import OutputParts, log_likelihoods
 from multiomics_vae.objective.penalised import penalty_input, penalty_terms
 from multiomics_vae.objective.views import View, joint_view, subset_views, without_dropped
@@ -45,6 +47,9 @@ class Objective:
         Called with the joint z and a modality's position before its decoder reads z; returns z.
     penalties
         Those that ``config`` names, by name, as `build_penalties` makes them.
+    supervision
+        What is known of the outcomes that the module's heads predict, as `supervise` makes it; without it
+        they learn nothing.
     """
 
     def __init__(
@@ -54,11 +59,13 @@ class Objective:
         n_training_cells: int,
         watch: Callable[[Tensor, int], Tensor] | None = None,
         penalties: Mapping[str, Penalty] | None = None,
+        supervision: Mapping[str, Supervision] | None = None,
     ) -> None:
         self.config = config
         self.modality_weights = modality_weights
         self.n_training_cells = n_training_cells
         self.watch = watch
+        self.supervision = supervision or {}
         self.penalties = {each.name: (penalties or {})[each.name] for each in config.penalties}
 
     def __call__(
@@ -112,6 +119,7 @@ class Objective:
         terms.append(LossTerm("kl", charged / n, beta))
         for view, values in zip(subsets, of_subsets, strict=True):
             terms += self._subset_terms(view, values / n, prior, teacher, beta)
+        terms += head_terms(module.readers, minibatch, joint, self.supervision)
         if config.penalties:
             found = penalty_input(module, minibatch, evidence, teacher, noise)
             terms += penalty_terms(config.penalties, self.penalties, found)

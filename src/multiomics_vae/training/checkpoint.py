@@ -43,7 +43,7 @@ from multiomics_vae.training.manifest import (
     parse_manifest,
     read_listed,
 )
-from multiomics_vae.training.migrations import add_powers, add_switches
+from multiomics_vae.training.migrations import add_outcomes, add_powers, add_switches
 from multiomics_vae.training.strict_json import json_bytes, parse_json
 from multiomics_vae.training.untrusted import read_file, shown
 from multiomics_vae.training.weights_file import MAX_WEIGHTS_BYTES, parse_weights, tensor_table, weights_bytes
@@ -101,8 +101,13 @@ def _to_format_4(old: Checkpoint) -> Checkpoint:
     return replace(old, config=add_switches(old.config))
 
 
+def _to_format_5(old: Checkpoint) -> Checkpoint:
+    config, schema = add_outcomes(old.config, old.schema)
+    return replace(old, config=config, schema=schema)
+
+
 MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType(
-    {1: _to_format_2, 2: _to_format_3, 3: _to_format_4}
+    {1: _to_format_2, 2: _to_format_3, 3: _to_format_4, 4: _to_format_5}
 )
 """Format version -> what lifts a checkpoint of that version to the next."""
 

@@ -6,13 +6,14 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.placement import with_resident_values
@@ -20,7 +21,7 @@ from multiomics_vae.data.share import Process
 from multiomics_vae.errors import DeviceError, is_out_of_memory
 from multiomics_vae.kernels.allocation import release_kept_memory
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Objective, build_penalties
+from multiomics_vae.objective import Objective, Supervision, build_penalties, settle_heads, supervise
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
@@ -108,13 +109,21 @@ def fit(
         visited = np.concatenate([run.training_cells, run.validation_cells])
         data = with_encoder_inputs(data, module, visited)
         training, validation = _loaders(
-            with_resident_values(data, device) if device.type == "cuda" else data, run, process
+            with_resident_values(data, device) if device.type == "cuda" else data,
+            run,
+            process,
+            _bags(module, data),
         )
         keeper = StateKeeper(keep, training, process)
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
         alone = device.type == "cpu" and process.n_processes == 1 and not callbacks
         rows = _rows(module, config) if alone else None
-        plan = _plan(module, data, run, history, process, keeper, rows)
+        supervision = supervise(data, module.readers, run.training_cells)
+        if resumed is None:
+            module.covariates.learn_from(torch.from_numpy(data.batch[run.training_cells]).to(device))
+            settle_heads(module.readers, supervision, data, run.training_cells)
+        steps = None if training.bags is None else training.n_steps
+        plan = _plan(module, data, run, history, process, keeper, rows, supervision, steps)
         n_epochs = plan.schedule.n_epochs
         if resumed is not None:
             check_processes(resumed, process)
@@ -150,14 +159,23 @@ def fit(
 
 
 def _loaders(
-    data: MultimodalData, run: TrainingRun, process: Process
+    data: MultimodalData, run: TrainingRun, process: Process, bags: Bags | None
 ) -> tuple[MinibatchLoader, MinibatchLoader | None]:
     shuffle = np.random.default_rng(run.config.seed)
     size = run.config.batch_size
-    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process)
+    training = MinibatchLoader(data, run.training_cells, size, shuffle, process=process, bags=bags)
     if len(run.validation_cells) == 0:
         return training, None
-    return training, MinibatchLoader(data, run.validation_cells, size, process=process)
+    return training, MinibatchLoader(data, run.validation_cells, size, process=process, bags=bags)
+
+
+def _bags(module: MultimodalModule, data: MultimodalData) -> Bags | None:
+    """Donors stay together where a head pools them, as many cells of each as the head that asks for most."""
+    asked = [reader.head.cells_per_donor for reader in module.readers if reader.of_donors]
+    if not asked:
+        return None
+    sizes = [size for size in asked if size is not None]
+    return Bags(data.donor, max(sizes) if len(sizes) == len(asked) else None)
 
 
 def _plan(
@@ -168,6 +186,8 @@ def _plan(
     process: Process,
     keeper: StateKeeper,
     rows: TouchedRows | None,
+    supervision: Mapping[str, Supervision],
+    steps_per_epoch: int | None,
 ) -> TrainingPlan:
     balance = GradientBalance(module.n_modalities) if run.adaptive else None
     names = data.schema.modality_names
@@ -180,8 +200,11 @@ def _plan(
         len(run.training_cells),
         watch=balance.watch if balance else None,
         penalties=penalties,
+        supervision=supervision,
     )
-    return TrainingPlan(module, objective, run.config, names, history, balance, process, keeper, rows)
+    return TrainingPlan(
+        module, objective, run.config, names, history, balance, process, keeper, rows, steps_per_epoch
+    )
 
 
 def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:

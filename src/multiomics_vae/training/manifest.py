@@ -17,7 +17,7 @@ from multiomics_vae.training.untrusted import MEND, read_file, shown, what_it_lo
 from multiomics_vae.training.weights_file import MAX_NAME, TensorEntry, parse_tensor_entry
 
 FORMAT = "multiomics_vae"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 OLDEST_VERSION = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"

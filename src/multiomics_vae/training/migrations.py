@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from multiomics_vae.data.schema import UNLABELLED
+
 HEAD = re.compile(r"modalities\.\d+\.encoder\.head\.mean\.bias")
 POWERS = "fusion.log_powers"
 
@@ -65,3 +67,37 @@ def add_switches(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(objective, Mapping):
         found["objective"] = {**objective, "penalties": []}
     return found
+
+
+def add_outcomes(
+    config: Mapping[str, Any], schema: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Format 4 to 5: there are donors, outcomes and heads, which a model had none of.
+
+    Parameters
+    ----------
+    config
+        Arguments a model was built with, or the document of a training that is not over.
+    schema
+        What was registered.
+
+    Examples
+    --------
+    >>> config, schema = add_outcomes({"fusion": "product"}, {"version": 1})
+    >>> config["heads"], schema["outcomes"], schema["version"]
+    ([], [], 2)
+    """
+    found = dict(config)
+    if isinstance(found.get("model"), Mapping):
+        found["model"] = {**found["model"], "heads": []}
+    else:
+        found["heads"] = []
+    if schema.get("version") != 1:
+        return found, dict(schema)
+    return found, {
+        **schema,
+        "version": 2,
+        "donor_key": None,
+        "outcomes": [],
+        "unlabelled": list(UNLABELLED),
+    }

@@ -69,6 +69,8 @@ class TrainingPlan(pl.LightningModule):
         Is told where training stands after every step and pass; None where nobody wants to know.
     rows
         Optimises wide matrices by the rows that were drawn; None where all rows are.
+    steps_per_epoch
+        If it does not follow from the batch size.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class TrainingPlan(pl.LightningModule):
         process: Process = ALONE,
         keeper: Keeper | None = None,
         rows: TouchedRows | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -89,7 +92,7 @@ class TrainingPlan(pl.LightningModule):
         # Registered here, so that their parameters are on the device and in step with other processes.
         self.penalties = nn.ModuleDict(objective.penalties)
         self.config = config
-        self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes)
+        self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
         self.process = process
         self.keeper = keeper
         self.rows = rows or TouchedRows(())

@@ -64,6 +64,32 @@ def split_cells(n_cells: int, validation_size: float, seed: int) -> tuple[np.nda
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
 
 
+def split_donors(donor: np.ndarray, validation_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw held-out donors: (training, validation) cells, both sorted; no donor is on both sides.
+
+    Parameters
+    ----------
+    donor
+        Codes, ``(N,)``; cells of unknown donors (-1) are drawn one by one.
+    validation_size
+        Share of the donors; at least one is held out unless it is 0, and at least one is trained on.
+    seed
+        Of the draw.
+    """
+    donors = np.unique(donor[donor >= 0])
+    _, held_out = split_cells(len(donors), validation_size, seed)
+    alone = np.flatnonzero(donor < 0)
+    _, chosen = split_cells(len(alone), validation_size, seed) if len(alone) > 1 else (alone, alone[:0])
+    validation = np.union1d(np.flatnonzero(np.isin(donor, donors[held_out])), alone[chosen])
+    return np.setdiff1d(np.arange(len(donor)), validation), validation
+
+
+def donors_on_both_sides(donor: np.ndarray, training: np.ndarray, validation: np.ndarray) -> np.ndarray:
+    """Codes of donors with cells in both sets."""
+    both = np.intersect1d(donor[training], donor[validation])
+    return both[both >= 0]
+
+
 def fingerprint(cell_names: np.ndarray) -> str:
     """Short text that tells lists of cells apart, their order included."""
     return hashlib.blake2b("\n".join(map(str, cell_names)).encode(), digest_size=16).hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from multiomics_vae.architecture import ModalityConfig, ModelConfig, build_modul
 from multiomics_vae.data import schema_json
 from multiomics_vae.data.schema import Schema
 from multiomics_vae.errors import CheckpointError, InputError, did_you_mean
+from multiomics_vae.heads import Head, NamedHead
 from multiomics_vae.likelihoods import FeatureStatistics
 from multiomics_vae.module import MultimodalModule
 from multiomics_vae.training.checkpoint import Checkpoint, check_tensors, load_checkpoint, save_checkpoint
@@ -126,13 +127,26 @@ def config_from_json(document: Mapping[str, Any]) -> ModelConfig:
         Naming the entry.
     """
     values = dict(document)
-    entries = values.get("modalities")
-    if not isinstance(entries, list):
-        raise CheckpointError(f"config.json: 'modalities' must be a list, not {type(entries).__name__}.")
     values["modalities"] = [
-        record_from_json(ModalityConfig, entry, f"modalities[{i}]") for i, entry in enumerate(entries)
+        record_from_json(ModalityConfig, entry, f"modalities[{i}]")
+        for i, entry in enumerate(_list(values, "modalities"))
     ]
+    values["heads"] = [_head(entry, f"heads[{i}]") for i, entry in enumerate(_list(values, "heads"))]
     return record_from_json(ModelConfig, values, "config")
+
+
+def _head(entry: Any, where: str) -> NamedHead:
+    values = dict(entry) if isinstance(entry, Mapping) else entry
+    if isinstance(values, dict) and "head" in values:
+        values["head"] = record_from_json(Head, values["head"], f"{where}.head")
+    return record_from_json(NamedHead, values, where)
+
+
+def _list(values: Mapping[str, Any], name: str) -> list[Any]:
+    entries = values.get(name)
+    if not isinstance(entries, list):
+        raise CheckpointError(f"config.json: {name!r} must be a list, not {type(entries).__name__}.")
+    return entries
 
 
 def record_from_json(kind: type[Record], values: Any, where: str) -> Record:
@@ -173,7 +187,7 @@ def record_from_json(kind: type[Record], values: Any, where: str) -> Record:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, UnionType):
+    if get_origin(hint) in (UnionType, Union):
         return any(_fits(value, option) for option in get_args(hint))
     if get_origin(hint) is Literal:
         return value in get_args(hint)

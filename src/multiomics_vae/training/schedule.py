@@ -38,12 +38,28 @@ class Schedule:
     patience: int
 
     @classmethod
-    def of(cls, config: TrainingConfig, n_cells: int, n_processes: int = 1) -> Schedule:
-        """Settle what a configuration leaves open, for a number of training cells."""
+    def of(
+        cls,
+        config: TrainingConfig,
+        n_cells: int,
+        n_processes: int = 1,
+        steps_per_epoch: int | None = None,
+    ) -> Schedule:
+        """Settle what a configuration leaves open, for a number of training cells.
+
+        Parameters
+        ----------
+        config, n_cells, n_processes
+            The choices, and what they apply to.
+        steps_per_epoch
+            If it does not follow from the batch size, because whole donors are larger.
+        """
         step_size = config.batch_size * n_processes
+        if steps_per_epoch is not None:
+            step_size = -(-n_cells // steps_per_epoch)
         return cls(
             config.n_epochs(n_cells, step_size),
-            -(-n_cells // step_size),
+            steps_per_epoch or -(-n_cells // step_size),
             config.n_warmup_epochs(n_cells, step_size),
             config.n_patient_epochs(n_cells, step_size),
         )
