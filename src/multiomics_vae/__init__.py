@@ -16,16 +16,30 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from multiomics_vae import datasets, plotting
+    from multiomics_vae.cross_validation import ModelSettings, TrainingSettings, cross_validate
     from multiomics_vae.heads.head import Head
     from multiomics_vae.model import MultiVAE
 
 _HOME_OF = {
     "Head": "multiomics_vae.heads.head",
+    "ModelSettings": "multiomics_vae.cross_validation",
     "MultiVAE": "multiomics_vae.model",
+    "TrainingSettings": "multiomics_vae.cross_validation",
+    "cross_validate": "multiomics_vae.cross_validation",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
 
-__all__ = ["Head", "MultiVAE", "__version__", "datasets", "errors", "plotting"]
+__all__ = [
+    "Head",
+    "ModelSettings",
+    "MultiVAE",
+    "TrainingSettings",
+    "__version__",
+    "cross_validate",
+    "datasets",
+    "errors",
+    "plotting",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.cautions import given_modalities
+from multiomics_vae.analysis.outcomes.calibrated_outcome import OutcomeCalibration
+from multiomics_vae.analysis.outcomes.held_out import held_out_calibration
 from multiomics_vae.analysis.outcomes.prediction import Prediction, prediction_of
 from multiomics_vae.analysis.outcomes.scores import OutcomeScores, outcome_scores, reader_of
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
@@ -16,6 +19,7 @@ from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.sources import shown
 from multiomics_vae.errors import InputError, warn
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.training.config import check_whole
 
 if TYPE_CHECKING:
@@ -46,6 +50,11 @@ class PredictingModel(CheckableModel):
         measurements leave open about z, and not how well the head has learned. Of the training's own cells
         and donors the predictions are better than of any others.
 
+        Donors (of outcomes of cells: cells) that training held out, ``validation_size``, set the temperature
+        of probabilities and say how large conformal sets must be to hold the truth of ``level`` of new
+        donors. If they are too few ``.note`` says so, and there are no sets. Early stopping has looked at
+        them too, so the promise is a little too good; `cross_validate` shows what it is worth.
+
         Parameters
         ----------
         outcome
@@ -59,8 +68,9 @@ class PredictingModel(CheckableModel):
         n_samples
             Draws of z a cell.
         level
-            Share of the draws that the interval ``lower`` to ``upper`` holds, and that must agree on a
-            category if it is not to be left open.
+            Promised coverage of conformal sets and intervals; share of the draws that the interval ``lower``
+            to ``upper`` of a probability holds, and, where there are too few held-out donors for sets, that
+            must agree on a category if it is not to be left open.
         seed
             Of the draws.
 
@@ -90,7 +100,9 @@ class PredictingModel(CheckableModel):
             seed=seed,
             batch_size=batch_size,
         )
-        return prediction_of(scores, reader_of(self.module, self._data, outcome).output, level)
+        reader = reader_of(self.module, self._data, outcome)
+        calibration = None if modalities is not None else self._outcome_calibration(reader)
+        return prediction_of(scores, reader.output, level, calibration)
 
     def predict_scores(
         self,
@@ -124,6 +136,24 @@ class PredictingModel(CheckableModel):
         cells = select_cells(data, indices)
         given = given_modalities(data, cells, modalities)
         return outcome_scores(self.module, data, cells, batch_size, reader, n_samples, given, seed)
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _outcome_calibration(self, reader: OutcomeReader) -> OutcomeCalibration | None:
+        """Learned from what training held out when it is first needed; None if that was nothing."""
+        place = list(self.module.readers).index(reader)
+        if place not in self._aids.outcomes:
+            found = None
+            if len(self.validation_indices):
+                found = held_out_calibration(self.module, self._data, self.validation_indices, reader)
+            self._aids = self._aids.with_outcome(place, found)
+        return self._aids.outcomes[place]
+
+    def _all_aids(self) -> PredictionAids:
+        """What is to be saved: also the calibration of every head."""
+        for reader in self.module.readers:
+            self._outcome_calibration(reader)
+        return super()._all_aids()
 
     def _others(self, mdata: MuData, donor_needed: bool) -> MultimodalData:
         """Other cells, of batches that the model may not know."""

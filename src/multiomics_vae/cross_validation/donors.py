@@ -123,9 +123,7 @@ class Donors:
         return made
 
 
-def read_donors(
-    mdata: MuData, options: SetupOptions, outcome: str, covariates: Sequence[str]
-) -> Donors:
+def read_donors(mdata: MuData, options: SetupOptions, outcome: str, covariates: Sequence[str]) -> Donors:
     """Look at the donors of a MuData.
 
     Parameters
@@ -152,8 +150,8 @@ def read_donors(
     taken = [key for key in covariates if key in schema.keys]
     if taken:
         raise InputError(
-            f"The covariate {taken[0]!r} is what {outcome!r} is read from: it would be predicted from itself. "
-            f"Leave it out: covariates={[key for key in covariates if key not in schema.keys]!r}"
+            f"The covariate {taken[0]!r} is what {outcome!r} is read from: it would be predicted from "
+            f"itself. Leave it out: covariates={[key for key in covariates if key not in schema.keys]!r}"
         )
     encoded = donor_outcomes(data, schema)  # (D, n_columns)
     known = ~np.isnan(encoded).any(axis=1)
@@ -163,7 +161,8 @@ def read_donors(
     labelled_cell[data.donor[labelled][::-1]] = labelled[::-1]
     keys = list(dict.fromkeys([*_named(options), *covariates]))
     columns = pd.DataFrame(
-        {key: find_column(mdata, key, "cross_validate").values for key in keys}, index=pd.Index(data.cell_names)
+        {key: find_column(mdata, key, "cross_validate").values for key in keys},
+        index=pd.Index(data.cell_names),
     )
     belongs = data.donor >= 0
     clinical = columns.loc[belongs, list(covariates)].groupby(data.donor[belongs]).first()
@@ -183,7 +182,7 @@ def read_donors(
 def _in_their_units(encoded: np.ndarray, outcome: OutcomeSchema) -> np.ndarray:
     values = encoded.astype(np.float64)
     if outcome.kind == "survival":
-        return values * np.array([outcome.time_scale, 1.0])
+        return np.asarray(values * np.array([outcome.time_scale, 1.0]))
     if outcome.kind == "continuous":
         return np.asarray(values[:, 0] * outcome.sd + outcome.mean)
     return np.asarray(values[:, 0])

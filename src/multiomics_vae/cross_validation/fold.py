@@ -160,4 +160,3 @@ def clinical_fold(donors: Donors, fold: Fold) -> np.ndarray:
         design.encode(donors.clinical.iloc[fold.held_out]),
         donors.n_classes,
     )
-

@@ -141,7 +141,14 @@ def cross_validate(
         runs.append(_run(name, shuffled, first, one, tell))
     classes = donors.outcome.categories
     return judge(
-        donors.outcome.name, classes, donors.names[donors.known], runs, tuple(covariates), level, n_draws, seed
+        donors.outcome.name,
+        classes,
+        donors.names[donors.known],
+        runs,
+        tuple(covariates),
+        level,
+        n_draws,
+        seed,
     )
 
 

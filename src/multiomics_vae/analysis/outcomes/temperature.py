@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,13 +70,26 @@ def fit_temperature(codes: np.ndarray, probabilities: np.ndarray, *, ordinal: bo
     rows = np.arange(len(codes))
     own = np.asarray(codes, dtype=np.int64)
 
-    def loss(log_t: float) -> float:
-        scaled = scaled_log_probabilities(logs, float(np.exp(log_t)), ordinal)
-        likelihood = logsumexp(scaled[:, rows, own], axis=0) - np.log(len(scaled))
-        return float(-likelihood.sum() + 0.5 * (log_t / PRIOR_SD) ** 2)
+    def loss(temperature: float) -> float:
+        scaled = scaled_log_probabilities(logs, temperature, ordinal)
+        return float(-(logsumexp(scaled[:, rows, own], axis=0) - np.log(len(scaled))).sum())
 
-    found = minimize_scalar(loss, bounds=(-MOST_LOG, MOST_LOG), method="bounded")
-    return Temperature(float(np.exp(found.x)), len(own), ordinal)
+    return Temperature(best_temperature(loss), len(own), ordinal)
+
+
+def best_temperature(loss: Callable[[float], float]) -> float:
+    """T that minimises a negative log likelihood in nats plus (log T)² / 2.
+
+    Parameters
+    ----------
+    loss
+        Of a temperature, summed over held-out rows (of rows in donors: averages of donors, summed).
+    """
+
+    def penalised(log_t: float) -> float:
+        return loss(float(np.exp(log_t))) + 0.5 * (log_t / PRIOR_SD) ** 2
+
+    return float(np.exp(minimize_scalar(penalised, bounds=(-MOST_LOG, MOST_LOG), method="bounded").x))
 
 
 def scaled_log_probabilities(logs: np.ndarray, temperature: float, ordinal: bool) -> np.ndarray:

@@ -136,7 +136,7 @@ class CrossValidation:
         n_repeats, n_folds = len(model.fold), len(np.unique(model.fold))
         form = ", ".join(self.covariates) if self.covariates else "none, so the training donors' average"
         lines = [
-            f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds of donors",
+            f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds of them",
             f"clinical covariates: {form}",
             "",
             "Out-of-fold scores [95 % over donors, the models as trained]",
@@ -245,7 +245,9 @@ def _table(run: Run, donors: np.ndarray, categories: tuple[str, ...]) -> pd.Data
     parts = []
     for repeat in range(len(results.predicted)):
         predicted = results.predicted[repeat]
-        table = pd.DataFrame({"run": run.name, "repeat": repeat, "fold": results.fold[repeat], "donor": donors})
+        table = pd.DataFrame(
+            {"run": run.name, "repeat": repeat, "fold": results.fold[repeat], "donor": donors}
+        )
         if results.kind in CLASS_KINDS:
             names = np.asarray(categories, dtype=object)
             table["truth"] = names[results.truth.astype(np.int64)]
