@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,13 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.analysis.outcomes.conformal import abstains
+from multiomics_vae.analysis.outcomes.curves import (
+    Band,
+    RiskGroups,
+    precision_recall_band,
+    risk_groups,
+    roc_band,
+)
 from multiomics_vae.analysis.outcomes.measures import CLASS_KINDS, measures_of
 from multiomics_vae.analysis.outcomes.out_of_fold import (
     OutOfFold,
@@ -17,10 +25,18 @@ from multiomics_vae.analysis.outcomes.out_of_fold import (
     permutation_p_value,
     scored,
 )
+from multiomics_vae.analysis.outcomes.reliability import (
+    Reliability,
+    reliability,
+    top_label_reliability,
+    wilson_interval,
+)
+from multiomics_vae.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+RELIABILITY_BINS = 5
 BOOTSTRAP_LEVEL = 0.95
 
 
@@ -103,6 +119,49 @@ class CrossValidation:
         """
         return {run.name: run for run in self.runs}[name]
 
+    def reliability(self) -> dict[str, Reliability]:
+        """By run of all repeats: whether what was said came true as often; of more classes the best guess."""
+        curves = {}
+        for run in self._comparable():
+            truth = np.concatenate([run.results.truth] * len(run.results.predicted)).astype(np.int64)
+            p = np.concatenate(list(run.results.predicted))
+            if p.shape[1] == 2:
+                curves[run.name] = reliability(truth == 1, p[:, 1], n_bins=RELIABILITY_BINS)
+            else:
+                curves[run.name] = top_label_reliability(truth, p, n_bins=RELIABILITY_BINS)
+        return curves
+
+    def roc_bands(self, seed: int = 0) -> dict[str, Band]:
+        """ROC curves with bands over donors: by run, or of more than two classes by class of the model."""
+        return self._bands(roc_band, seed)
+
+    def precision_recall_bands(self, seed: int = 0) -> dict[str, Band]:
+        """Curves of precision and recall, as in `roc_bands`."""
+        return self._bands(precision_recall_band, seed)
+
+    def risk_groups(self, n_groups: int = 2) -> RiskGroups:
+        """Survival of the donors, parted by the model's out-of-fold risks."""
+        return risk_groups(self.run().results, n_groups)
+
+    def _comparable(self) -> list[Run]:
+        self._check_classes()
+        return [run for run in self.runs if not run.name.startswith("permuted")]
+
+    def _bands(self, band: Callable[..., Band], seed: int) -> dict[str, Band]:
+        self._check_classes()
+        generator = np.random.default_rng([seed, 3])
+        if len(self.categories) == 2:
+            return {run.name: band(run.results, 1, generator) for run in self._comparable()}
+        model = self.run().results
+        return {name: band(model, code, generator) for code, name in enumerate(self.categories)}
+
+    def _check_classes(self) -> None:
+        if self.kind not in CLASS_KINDS:
+            raise InputError(
+                f"{self.outcome!r} is a {self.kind} outcome and has no probabilities of classes. Its scores "
+                "are in .scores"
+            )
+
     def to_frame(self) -> pd.DataFrame:
         """All figures, one a row.
 
@@ -134,7 +193,7 @@ class CrossValidation:
     def __str__(self) -> str:
         model = self.run().results
         n_repeats, n_folds = len(model.fold), len(np.unique(model.fold))
-        form = ", ".join(self.covariates) if self.covariates else "none, so the training donors' average"
+        form = ", ".join(self.covariates) or "none, so it is the training donors' average"
         lines = [
             f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds of them",
             f"clinical covariates: {form}",
@@ -221,8 +280,6 @@ def judge(
 
 def set_coverage(run: Run, level: float) -> pd.DataFrame:
     """How often a run's sets hold the truth, and how often they are no single answer; empty without sets."""
-    from multiomics_vae.analysis.outcomes.reliability import wilson_interval
-
     columns = ["level", "covered", "low", "high", "abstained", "n_donors", "calibration_donors"]
     if run.sets is None:
         return pd.DataFrame(columns=columns)
