@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from multiomics_vae import datasets, plotting
     from multiomics_vae.cross_validation import ModelSettings, TrainingSettings, cross_validate
+    from multiomics_vae.data.clinical import with_clinical
     from multiomics_vae.heads.head import Head
     from multiomics_vae.model import MultiVAE
 
@@ -26,6 +27,7 @@ _HOME_OF = {
     "MultiVAE": "multiomics_vae.model",
     "TrainingSettings": "multiomics_vae.cross_validation",
     "cross_validate": "multiomics_vae.cross_validation",
+    "with_clinical": "multiomics_vae.data.clinical",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
 
@@ -39,6 +41,7 @@ __all__ = [
     "datasets",
     "errors",
     "plotting",
+    "with_clinical",
 ]
 
 

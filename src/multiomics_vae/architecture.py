@@ -196,8 +196,9 @@ def head_class(named: NamedHead, schema: Schema) -> type[OutcomeHead]:
     if outcome.kind not in found.serves:
         fitting = [name for name in HEADS if outcome.kind in HEADS[name].serves]
         raise InputError(
-            f"A head of kind {found.name!r} cannot predict {named.outcome!r}, a {outcome.kind} outcome. Kinds "
-            f"that can: {', '.join(map(repr, fitting))}. heads={{{named.outcome!r}: Head(kind={fitting[0]!r})}}"
+            f"A head of kind {found.name!r} cannot predict {named.outcome!r}, a {outcome.kind} outcome. "
+            f"Kinds that can: {', '.join(map(repr, fitting))}. "
+            f"MultiVAE(mdata, heads={{{named.outcome!r}: Head(kind={fitting[0]!r})}})"
         )
     return found
 

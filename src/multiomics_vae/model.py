@@ -173,8 +173,8 @@ class MultiVAE(TrainableModel):
         outcomes
             What may be predicted: column of obs -> ``"binary"``, ``"categorical"``, ``"ordinal"`` (an ordered
             pandas categorical, or numbers) or ``"continuous"``, and a name of one's own -> ``(time column,
-            event column)`` for survival. Labels may be missing anywhere, as NaN, None, or the texts ``"nan"``,
-            ``"NA"``, ``"None"`` and the like; of a binary outcome the second category, as sorted, is the yes.
+            event column)`` for survival. Labels may be missing anywhere, as NaN, None, or the texts
+            ``"nan"``, ``"NA"``, ``"None"`` and the like.
         unlabelled
             Names in columns of categories that mean that there is no label, whatever their case.
 

@@ -82,8 +82,7 @@ def _union(mdata: Any, key: str, role: str, holders: list[str]) -> Column:
     """Fill every cell from the first modality that knows it; refuse modalities that disagree."""
     columns = [mdata.mod[name].obs[key] for name in holders]
     dtype = columns[0].dtype if len({column.dtype for column in columns}) == 1 else None
-    grouped = isinstance(dtype, pd.CategoricalDtype)
-    if dtype is None or grouped:
+    if dtype is None or isinstance(dtype, pd.CategoricalDtype):
         columns = [column.astype(object) for column in columns]
     whole: pd.Series = columns[0].reindex(mdata.obs_names)
     for name, column in zip(holders[1:], columns[1:], strict=True):
@@ -103,7 +102,7 @@ def _union(mdata: Any, key: str, role: str, holders: list[str]) -> Column:
     first, *others = (f"mdata[{name!r}].obs[{key!r}].astype(object)" for name in holders)
     code = first + "".join(f".combine_first({other})" for other in others) + ".reindex(mdata.obs_names)"
     # The same categories everywhere keep their order, which an ordinal outcome needs.
-    return Column(key, role, whole.astype(dtype) if grouped else whole, code)
+    return Column(key, role, whole.astype(dtype) if isinstance(dtype, pd.CategoricalDtype) else whole, code)
 
 
 def categories_of(column: Column) -> CategoricalCovariate:

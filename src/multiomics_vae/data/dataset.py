@@ -148,7 +148,7 @@ class MultimodalData:
     @property
     def donor(self) -> np.ndarray:
         """Codes of the donors, -1 where a cell's is not known, ``(N,)``, int64."""
-        return np.full(self.n_cells, -1) if self.labels is None else self.labels.donor
+        return np.full(self.n_cells, -1, dtype=np.int64) if self.labels is None else self.labels.donor
 
     @property
     def outcomes(self) -> np.ndarray:

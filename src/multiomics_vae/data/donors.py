@@ -30,7 +30,8 @@ def read_labels(mdata: Any, schema: Schema, donor_needed: bool = False) -> Label
     """
     if schema.donor_key is None and not schema.outcomes:
         return None
-    donor, names = np.full(mdata.n_obs, -1), ()
+    donor = np.full(mdata.n_obs, -1, dtype=np.int64)
+    names: tuple[str, ...] = ()
     if schema.donor_key is not None:
         known = schema.donor_key in mdata.obs.columns or any(
             schema.donor_key.removeprefix(f"{name}:") in adata.obs.columns
@@ -73,13 +74,14 @@ def donor_outcomes(data: MultimodalData, outcome: OutcomeSchema) -> np.ndarray:
     differs[known] = (values[known] != found[labels.donor[known]]).any(axis=1)
     if differs.any():
         code = labels.donor[differs][0]
-        donor, cells = labels.donor_names[code], data.cell_names[(labels.donor == code) & known]
-        key = outcome.keys[0]
+        own = np.flatnonzero((labels.donor == code) & known)
+        other = own[(values[own] != values[own[0]]).any(axis=1)][0]
+        first, second = (str(data.cell_names[cell]) for cell in (own[0], other))
         raise InputError(
-            f"The outcome {outcome.name!r} differs between cells of donor {donor!r}, such as {str(cells[0])!r} "
-            f"and {str(data.cell_names[differs][0])!r}, so it is no outcome of donors. Predict it of cells: "
+            f"The outcome {outcome.name!r} differs between cells of donor {labels.donor_names[code]!r}, such as "
+            f"{first!r} and {second!r}, so it is no outcome of donors. Predict it of cells: "
             f"heads={{{outcome.name!r}: Head(level='cell')}}; or look at it: "
-            f"`mdata.obs.groupby({data.schema.donor_key!r})[{key!r}].unique()`."
+            f"`mdata.obs.groupby({data.schema.donor_key!r})[{outcome.keys[0]!r}].unique()`."
         )
     return found
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multiomics_vae.data.columns import LOOKS_MISSING, Column, find_column, text_of
-from multiomics_vae.data.schema import OUTCOME_KINDS, OutcomeKind, OutcomeSchema
+from multiomics_vae.data.schema import OUTCOME_KINDS, ModalitySchema, OutcomeKind, OutcomeSchema
 from multiomics_vae.data.sources import shown
 from multiomics_vae.errors import InputError, did_you_mean, warn
 
@@ -43,6 +43,20 @@ def register_outcomes(
     return tuple(found)
 
 
+def warn_if_features(outcomes: tuple[OutcomeSchema, ...], modalities: tuple[ModalitySchema, ...]) -> None:
+    """Warn of an outcome that a model reads beside what it is to be predicted from."""
+    for outcome in outcomes:
+        for modality in modalities:
+            both = set(outcome.keys) & set(modality.features)
+            if both:
+                warn(
+                    f"{min(both)!r} of the outcome {outcome.name!r} is also a feature of the modality "
+                    f"{modality.name!r}, which tells it. Leave it out there, unless they only share a name: "
+                    f"mdata.mod[{modality.name!r}] = mdata[{modality.name!r}]"
+                    f"[:, mdata[{modality.name!r}].var_names != {min(both)!r}].copy(); mdata.update()"
+                )
+
+
 def outcome_values(
     mdata: Any, outcomes: tuple[OutcomeSchema, ...], unlabelled: tuple[str, ...]
 ) -> np.ndarray:
@@ -62,8 +76,8 @@ def _kind_and_keys(name: str, what: str | Sequence[str]) -> tuple[OutcomeKind, t
     if not isinstance(what, str):
         if not isinstance(what, Sequence) or len(what) != 2 or not all(isinstance(key, str) for key in what):
             raise InputError(
-                f"outcomes[{name!r}] is {what!r}, which is neither a kind of outcome nor the columns of a time "
-                f"and of an event: `{example}`."
+                f"outcomes[{name!r}] is {what!r}, which is neither a kind of outcome nor the columns of a "
+                f"time and of an event: `{example}`."
             )
         return "survival", tuple(what)
     if what == "survival":
@@ -130,13 +144,13 @@ def _check_number_of_categories(
     if len(categories) < 2:
         seen = f"only {categories[0]!r}" if categories else "no label at all"
         raise InputError(
-            f"`{ROLE}`: column {column.key!r} has {seen}, and a {kind} outcome needs two categories. Leave it "
-            "out of `outcomes`, or register cells of the other category too."
+            f"`{ROLE}`: column {column.key!r} has {seen}, and a {kind} outcome needs two categories. Leave "
+            "it out of `outcomes`, or register cells of the other category too."
         )
     if kind == "binary" and len(categories) > 2:
         raise InputError(
-            f"`{ROLE}`: column {column.key!r} has {len(categories)} categories, {shown(list(categories))}, and a "
-            f'binary outcome has two. Write `outcomes={{"{column.key}": "categorical"}}`.'
+            f"`{ROLE}`: column {column.key!r} has {len(categories)} categories, {shown(list(categories))}, "
+            f'and a binary outcome has two. Write `outcomes={{"{column.key}": "categorical"}}`.'
         )
     if len(categories) > max(20, n_labelled // 2):
         raise InputError(
@@ -153,8 +167,8 @@ def _sorted_numbers(column: Column, found: list[Any]) -> list[Any]:
         names = sorted(text_of(value) for value in found)
         ordered = f"pd.Categorical({column.code}, categories={names!r}, ordered=True)"
         raise InputError(
-            f"`{ROLE}`: column {column.key!r} has no order: its values are names, {shown(names)}. Give them one "
-            f"by writing them in their order, lowest first: `mdata.obs[{column.key!r}] = {ordered}`."
+            f"`{ROLE}`: column {column.key!r} has no order: its values are names, {shown(names)}. Write them "
+            f"in their order, lowest first: `mdata.obs[{column.key!r}] = {ordered}`."
         ) from None
     return [numbers[number] for number in sorted(numbers)]
 
@@ -181,8 +195,8 @@ def _numbers(column: Column) -> np.ndarray:
     except (TypeError, ValueError):
         first = next(value for value in values.dropna() if not _is_number(value))
         raise InputError(
-            f"`{ROLE}`: column {column.key!r} must hold numbers, but has {first!r}. Convert it, here with NaN "
-            f"for what is no number: `mdata.obs[{column.key!r}] = pd.to_numeric({column.code}, "
+            f"`{ROLE}`: column {column.key!r} must hold numbers, but has {first!r}. Convert it, with NaN for "
+            f"what is no number: `mdata.obs[{column.key!r}] = pd.to_numeric({column.code}, "
             'errors="coerce")`.'
         ) from None
     if np.isinf(numbers).any():
@@ -215,8 +229,8 @@ def _survival(columns: list[Column]) -> np.ndarray:
     odd = ~np.isin(events, (0.0, 1.0)) & ~np.isnan(events)
     if odd.any():
         raise InputError(
-            f"`{ROLE}`: the event {columns[1].key!r} must be 1 where it happened and 0 where the time is that "
-            f"of the last visit, but is {events[odd][0]:g} for {int(odd.sum())} cells. Where 2 says that it "
+            f"`{ROLE}`: the event {columns[1].key!r} must be 1 where it happened and 0 where the time is "
+            f"that of the last visit, but is {events[odd][0]:g} for {int(odd.sum())} cells. Where 2 says that it "
             f"happened: `mdata.obs[{columns[1].key!r}] = ({columns[1].code} == 2).astype(int)`."
         )
     both = np.stack([times, events], axis=1)
@@ -230,9 +244,9 @@ def _values(mdata: Any, outcome: OutcomeSchema, unlabelled: tuple[str, ...]) -> 
         return np.full((mdata.n_obs, outcome.n_columns), np.nan)
     columns = [find_column(mdata, key, ROLE) for key in outcome.keys]
     if outcome.kind == "survival":
-        return _survival(columns) / np.array([outcome.time_scale, 1.0])
+        return np.asarray(_survival(columns) / np.array([outcome.time_scale, 1.0]))
     if outcome.kind == "continuous":
-        return ((_numbers(columns[0]) - outcome.mean) / outcome.sd)[:, None]
+        return np.asarray((_numbers(columns[0])[:, None] - outcome.mean) / outcome.sd)
     codes, distinct = pd.factorize(_labelled(columns[0], unlabelled))
     names = [text_of(value) for value in distinct]
     lookup = pd.Index(outcome.categories).get_indexer(pd.Index(names, dtype=object)).astype(np.float64)
@@ -243,8 +257,7 @@ def _values(mdata: Any, outcome: OutcomeSchema, unlabelled: tuple[str, ...]) -> 
             f"with: {shown(unseen)}. Their cells count as unlabelled."
         )
     of_code = np.append(np.where(lookup < 0, np.nan, lookup), np.nan)  # pandas' code -1 is the last entry
-    result: np.ndarray = of_code[codes][:, None]
-    return result
+    return np.asarray(of_code[codes])[:, None]
 
 
 def _has_column(mdata: Any, key: str) -> bool:

@@ -19,7 +19,7 @@ from multiomics_vae.data.dataset import ModalityData, MultimodalData
 from multiomics_vae.data.donors import read_labels
 from multiomics_vae.data.guess import Chosen, choose
 from multiomics_vae.data.options import SetupOptions, check_options
-from multiomics_vae.data.outcomes import register_outcomes
+from multiomics_vae.data.outcomes import register_outcomes, warn_if_features
 from multiomics_vae.data.schema import CategoricalCovariate, ModalitySchema, Schema
 from multiomics_vae.data.sources import raw_values, source_of
 from multiomics_vae.data.stored import columns_of, matrix_of
@@ -88,6 +88,7 @@ def register(mdata: Any, options: SetupOptions | None = None) -> MultimodalData:
     )
     unlabelled = tuple(str(name).casefold() for name in options.unlabelled)
     outcomes = register_outcomes(mdata, options.outcomes, unlabelled)
+    warn_if_features(outcomes, tuple(schemas))
     schema = Schema(
         tuple(schemas),
         batch,

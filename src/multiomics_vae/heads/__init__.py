@@ -1,4 +1,4 @@
-"""Heads that predict outcomes from z, one a file. A new one is a new file with one subclass of `OutcomeHead`."""
+"""Heads that predict outcomes from z, one a file. A new one is a new file with a subclass."""
 
 from multiomics_vae.heads.base import ClassHead, NumberHead, OutcomeHead, TimeHead
 from multiomics_vae.heads.head import Head, NamedHead

@@ -22,8 +22,8 @@ class Cox(TimeHead):
         −Σ_t [ Σ_{i in D_t} η_i − Σ_{l<|D_t|} log( Σ_{R_t} exp(η) − l/|D_t| Σ_{D_t} exp(η) ) ].
 
     The risk sets are the rows of a minibatch, so a step should hold many of them. After the training the
-    baseline hazard is estimated from all training cells or donors (Breslow 1974), at all their event times, or
-    at `N_TIMES` quantiles of them if there are more.
+    baseline hazard is estimated from all training cells or donors (Breslow 1974), at all their event times,
+    or at `N_TIMES` quantiles of them if there are more.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Cox(TimeHead):
         order = time.argsort()
         time, event, ratio = time[order], event[order], ratio[order]
         of_all = ratio.flip(0).cumsum(0).flip(0)  # Σ over those that stand at or after a row
-        moments, n_events = time[event > 0].unique(return_counts=True)
+        moments, n_events = torch.unique(time[event > 0], return_counts=True)
         if len(moments) == 0:
             return
         at_risk = of_all[torch.searchsorted(time, moments)]  # the first row of a tie sees all of it

@@ -77,7 +77,8 @@ class Head:
             raise InputError(f"kind is the name of a head or None, not {self.kind!r}: Head(kind='cox')")
         if self.class_weights not in (None, *get_args(ClassWeights)):
             raise InputError(
-                f"class_weights is None or 'balanced', not {self.class_weights!r}: Head(class_weights='balanced')"
+                f"class_weights is None or 'balanced', not {self.class_weights!r}: "
+                "Head(class_weights='balanced')"
             )
         if not isinstance(self.detach, bool):
             raise InputError(f"detach is True or False, not {self.detach!r}: Head(detach=True)")

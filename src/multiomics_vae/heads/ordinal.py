@@ -57,7 +57,7 @@ class Ordinal(ClassHead):
         return scores  # (..., G, Q − 1)
 
     def log_probabilities(self, scores: Tensor) -> Tensor:
-        """log [σ(s_q) − σ(s_{q−1})], as log σ(s_q) + log σ(−s_{q−1}) + log(1 − exp(s_{q−1} − s_q))."""
+        """Log [σ(s_q) − σ(s_{q−1})], as log σ(s_q) + log σ(−s_{q−1}) + log(1 − exp(s_{q−1} − s_q))."""
         below, above = F.logsigmoid(scores), F.logsigmoid(-scores)  # (..., G, Q − 1)
         gap = (scores[..., 1:] - scores[..., :-1]).clamp(min=1e-6)  # (..., G, Q − 2)
         between = below[..., 1:] + above[..., :-1] + torch.log(-torch.expm1(-gap))

@@ -66,15 +66,17 @@ class IntervalHazards(TimeHead):
         times = labels[labels[:, 1] == 1.0, 0]
         if len(times) == 0:
             raise InputError(
-                f"Of the outcome {self.outcome.name!r} no event is among the training cells, so nothing can be "
-                "learned of when it comes. Hold out others: model.train(validation_indices=held_out)"
+                f"No event of the outcome {self.outcome.name!r} is among the training cells, so nothing can "
+                "be learned of when it comes. Hold out others: model.train(validation_indices=held_out)"
             )
-        shares = torch.linspace(0.0, 1.0, self.head.n_intervals + 1, dtype=torch.float64)[1:]
-        ends = times.double().quantile(shares.to(times.device), interpolation="higher").unique()
+        n, n_intervals = len(times), self.head.n_intervals
+        ranks = [-(-j * n // n_intervals) - 1 for j in range(1, n_intervals + 1)]  # the inverted distribution
+        ends = torch.unique(times.sort().values[ranks])
         ends = ends[ends > 0]
         if len(ends) == 0:
             raise InputError(
-                f"All events of the outcome {self.outcome.name!r} are at time 0, before anything could be known."
+                f"All events of the outcome {self.outcome.name!r} are at time 0. Times count from when "
+                f"a cell was taken; give a later one in mdata.obs[{self.outcome.keys[0]!r}]."
             )
         last = ends[-1:].expand(self.head.n_intervals - len(ends))
         self.ends.copy_(torch.cat([ends, last]))

@@ -13,9 +13,9 @@ from multiomics_vae.data.schema import Schema
 class CovariateEncoding(nn.Module):
     """Batch, categorical and continuous covariates as one tensor.
 
-    A covariate with a single category says nothing and takes no column. A batch of which no cell was trained
-    on, and the code -1 of a batch that is not registered, read as the average of the batches trained on: their
-    own columns of the networks' weights mean nothing.
+    A covariate with a single category says nothing and takes no column. A batch without a training cell, and
+    the code -1 of a batch that is not registered, read as the average of the batches that were trained on:
+    their own columns of the networks' weights mean nothing.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class CovariateEncoding(nn.Module):
         """Say which batches are trained on: all those among some codes."""
         if self.batch_width:
             self.learned.zero_()
-            self.learned[batches[batches >= 0].unique()] = True
+            self.learned[batches[batches >= 0]] = True
 
     def _batch(self, codes: Tensor) -> Tensor:
         known = (codes >= 0) & self.learned[codes]  # (B,)

@@ -74,7 +74,7 @@ def supervise(
         n_known = int(known[cells].sum())
         if n_known == 0:
             raise InputError(
-                f"No training cell has a label of the outcome {reader.name!r}, so nothing can be learned of it. "
+                f"No training cell has a label of the outcome {reader.name!r}, so nothing can be learned. "
                 "Hold out others: model.train(validation_indices=held_out)"
             )
         scale = len(cells) / n_known
@@ -168,7 +168,7 @@ def _of_donors(
     # With no donor at all the gradient is 0 of every parameter, which several processes wait for.
     if not bool(there.any()):
         return 0.0 * reader.of_cells(z).sum() + 0.0 * reader.weighed(z)[1].sum(), there.sum()
-    codes, group = labels.donor[there].unique(return_inverse=True)  # (G,), (B',)
+    codes, group = torch.unique(labels.donor[there], return_inverse=True)  # (G,), (B',)
     log_mass = view.posterior.log_weights[:, there]
     scores = reader.of_groups(
         z[:, there], log_mass.detach() if reader.head.detach else log_mass, group, len(codes)

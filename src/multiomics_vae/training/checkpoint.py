@@ -102,8 +102,8 @@ def _to_format_4(old: Checkpoint) -> Checkpoint:
 
 
 def _to_format_5(old: Checkpoint) -> Checkpoint:
-    config, schema = add_outcomes(old.config, old.schema)
-    return replace(old, config=config, schema=schema)
+    config, schema, tensors = add_outcomes(old.config, old.schema, old.tensors)
+    return replace(old, config=config, schema=schema, tensors=tensors)
 
 
 MIGRATIONS: Mapping[int, Callable[[Checkpoint], Checkpoint]] = MappingProxyType(

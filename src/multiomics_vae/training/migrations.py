@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from multiomics_vae.data.schema import UNLABELLED
 
 HEAD = re.compile(r"modalities\.\d+\.encoder\.head\.mean\.bias")
 POWERS = "fusion.log_powers"
+LEARNED = "covariates.learned"
 
 
 def add_powers(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,9 +72,11 @@ def add_switches(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_outcomes(
-    config: Mapping[str, Any], schema: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    config: Mapping[str, Any], schema: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     """Format 4 to 5: there are donors, outcomes and heads, which a model had none of.
+
+    A model also knows which batches it was trained on; older ones are taken to know all.
 
     Parameters
     ----------
@@ -80,24 +84,27 @@ def add_outcomes(
         Arguments a model was built with, or the document of a training that is not over.
     schema
         What was registered.
+    tensors
+        Parameters and buffers by name.
 
     Examples
     --------
-    >>> config, schema = add_outcomes({"fusion": "product"}, {"version": 1})
+    >>> config, schema, _ = add_outcomes({"fusion": "product"}, {"version": 1}, {})
     >>> config["heads"], schema["outcomes"], schema["version"]
     ([], [], 2)
     """
     found = dict(config)
+    places = [""]
     if isinstance(found.get("model"), Mapping):
         found["model"] = {**found["model"], "heads": []}
+        places = ["weights/", "best/"]
     else:
         found["heads"] = []
+    batch = schema.get("batch")
+    names = batch.get("categories") if isinstance(batch, Mapping) else None
+    width = len(names) if isinstance(names, list) and len(names) > 1 else 0
+    learned = {f"{place}{LEARNED}": torch.ones(width, dtype=torch.bool) for place in places}
     if schema.get("version") != 1:
-        return found, dict(schema)
-    return found, {
-        **schema,
-        "version": 2,
-        "donor_key": None,
-        "outcomes": [],
-        "unlabelled": list(UNLABELLED),
-    }
+        return found, dict(schema), {**tensors, **learned}
+    without = {"version": 2, "donor_key": None, "outcomes": [], "unlabelled": list(UNLABELLED)}
+    return found, {**schema, **without}, {**tensors, **learned}

@@ -70,9 +70,9 @@ def split(
     )
     if not allow_leakage:
         raise InputError(
-            f"{what}. Hold out whole donors: model.train(validation_indices=mdata.obs["
-            f"{data.schema.donor_key!r}].isin({names[:1]!r}).to_numpy()), or leave validation_indices out. To "
-            "hold out these cells all the same: model.train(..., allow_leakage=True)"
+            f"{what}. Leave validation_indices out, or hold out donors: model.train(validation_indices="
+            f"(mdata.obs[{data.schema.donor_key!r}] == {names[0]!r}).to_numpy()). To hold out these cells all "
+            "the same: model.train(..., allow_leakage=True)"
         )
     warn(f"{what}. Held-out figures of such outcomes will be too good.")
     return training, validation

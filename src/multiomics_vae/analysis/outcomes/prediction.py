@@ -121,7 +121,7 @@ class Prediction:
         """
         if not isinstance(self.head, TimeHead):
             raise InputError(
-                f"{self.outcome!r} is a {self.kind} outcome and has no survival. Its predictions are in .table"
+                f"{self.outcome!r} is a {self.kind} outcome and has no survival. Its predictions: .table"
             )
         wanted = np.atleast_1d(np.asarray(times, dtype=np.float64))
         if wanted.ndim != 1 or not np.isfinite(wanted).all() or (wanted < 0).any():

@@ -1,4 +1,4 @@
-"""What a head says of cells or donors before it becomes a probability: scores, from the mean and draws of z."""
+"""What a head says of cells or donors before it becomes a probability: scores at the mean and draws of z."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def _of_donors(
     cells = cells[data.donor[cells] >= 0]
     if len(cells) == 0:
         raise InputError(
-            f"{reader.name!r} is predicted of donors, and of none of these cells the donor is known. Say whose "
-            f"they are: mdata.obs[{data.schema.donor_key!r}] = ..."
+            f"{reader.name!r} is predicted of donors, and the donor of none of these cells is known. Say "
+            f"whose they are: mdata.obs[{data.schema.donor_key!r}] = ..."
         )
     donors, group = np.unique(data.donor[cells], return_inverse=True)
     sums = PooledSums(1 + n_samples, len(donors), reader.hidden.n_outputs)
