@@ -76,7 +76,7 @@ def attention(
     ax.axvline(1.0, color=GREY, linestyle=":", linewidth=1)
     ax.set_yticks(place, list(order.index.astype(str)), fontsize="small" if len(order) > 10 else None)
     ax.set(
-        title="Attention by cell type", xlabel="weight of a cell over its donor's average (points: donors)"
+        title="Attention by cell type", xlabel="weight over that of the average cell"
     )
     finish([ax], show)
     return ax

@@ -71,14 +71,14 @@ def kaplan_meier(groups: Groups, *, unit: str = "", ax: Axes | None = None, show
         steps = np.append(1.0, curve.survival[:-1]) if len(curve.survival) else curve.survival
         censored = (left > 0) & (curve.survival == steps)
         ax.plot(curve.time[censored], curve.survival[censored], "|", color=colour, markersize=5)
-    p = f"log-rank p = {groups.p_value:.2g}" if np.isfinite(groups.p_value) else ""
+    p = f"log-rank p = {groups.p_value:.1g}" if np.isfinite(groups.p_value) else None
     ax.set(
-        title=f"Survival by predicted risk{', ' + p if p else ''}",
+        title="Survival by predicted risk",
         xlabel=f"time{f' ({unit})' if unit else ''}",
         ylabel="share without the event",
         ylim=(-0.03, 1.03),
     )
     ax.set_xlim(left=0.0)
-    ax.legend(frameon=False, fontsize="small", loc="lower left")
+    ax.legend(frameon=False, fontsize="small", loc="upper right", title=p, title_fontsize="small")
     finish([ax], show)
     return ax
