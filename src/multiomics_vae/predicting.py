@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.cautions import given_modalities
 from multiomics_vae.analysis.outcomes.calibrated_outcome import OutcomeCalibration
+from multiomics_vae.analysis.outcomes.explanation import Explanation, category_code, explain
 from multiomics_vae.analysis.outcomes.held_out import held_out_calibration
 from multiomics_vae.analysis.outcomes.prediction import Prediction, prediction_of
 from multiomics_vae.analysis.outcomes.scores import OutcomeScores, outcome_scores, reader_of
@@ -136,6 +137,64 @@ class PredictingModel(CheckableModel):
         cells = select_cells(data, indices)
         given = given_modalities(data, cells, modalities)
         return outcome_scores(self.module, data, cells, batch_size, reader, n_samples, given, seed)
+
+    def explain(
+        self,
+        outcome: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        category: str | None = None,
+        n_steps: int = 32,
+        seed: int = 0,
+    ) -> Explanation:
+        """What drove predictions: integrated gradients by feature and modality.
+
+        Along the straight way from the mean input of the training cells to each cell (all cells of a donor at
+        once) the gradient of the prediction is averaged; times the way it says what each feature added
+        (Sundararajan et al. 2017). The prediction is that at the mean of z: the log odds of a category, a
+        number, or a risk. Attributions add up to its difference from that of the typical cell. They say what
+        the model used: they are no effects and no tests. Needs captum: ``pip install
+        'multiomics-vae[explain]'``.
+
+        Parameters
+        ----------
+        outcome
+            Its name.
+        mdata, indices
+            As in `predict`.
+        category
+            Of an outcome with categories; None takes the last one (of a binary outcome the yes).
+        n_steps
+            Points along the way.
+        seed
+            Of the draw of at most 500 training cells, whose mean is the start.
+
+        Returns
+        -------
+        Explanation
+            Prints; ``.features``, ``.modalities``, ``.error``.
+
+        Raises
+        ------
+        UnsupportedError
+            If captum is not installed.
+        InputError
+            If there is no such outcome or category.
+
+        Examples
+        --------
+        >>> model.explain("response", indices=model.validation_indices).features.head()  # doctest: +SKIP
+        """
+        self._ask(None, [], ANSWER_BATCH_SIZE)
+        check_whole("n_steps", n_steps, 1, "n_steps=32")
+        check_whole("seed", seed, 0, "seed=0")
+        reader = reader_of(self.module, self._data, outcome)
+        target = category_code(reader.output.outcome, category)
+        data = self._data if mdata is None else self._others(mdata, reader.of_donors)
+        cells = select_cells(data, indices)
+        reference = (self._data, self._reference_cells)
+        return explain(self.module, data, cells, reader, target, reference, n_steps, seed)
 
     # --- helpers ---------------------------------------------------------------------------------
 

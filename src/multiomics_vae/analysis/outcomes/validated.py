@@ -193,7 +193,7 @@ class CrossValidation:
     def __str__(self) -> str:
         model = self.run().results
         n_repeats, n_folds = len(model.fold), len(np.unique(model.fold))
-        form = ", ".join(self.covariates) or "none, so it is the training donors' average"
+        form = ", ".join(self.covariates) or "none, so the training donors' average"
         lines = [
             f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds of them",
             f"clinical covariates: {form}",
