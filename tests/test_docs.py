@@ -15,6 +15,7 @@ from typer.main import get_command
 from multiomics_vae import MultiVAE
 from multiomics_vae.cli.app import app
 from multiomics_vae.fusion import FUSION_RULES
+from multiomics_vae.heads import HEADS
 from multiomics_vae.likelihoods import LIKELIHOODS
 from multiomics_vae.networks.transforms import TRANSFORMS
 from multiomics_vae.penalties import PENALTIES
@@ -92,7 +93,7 @@ def test_tables_name_every_component() -> None:
         for name in registry:
             assert re.search(rf"^\| `{name}`", readme, flags=re.MULTILINE), name
             assert f"`{name}`" in design, name
-    for name in (*TRANSFORMS, *PENALTIES):
+    for name in (*TRANSFORMS, *PENALTIES, *HEADS):
         assert f"`{name}`" in design, name
 
 
@@ -118,7 +119,7 @@ def test_the_examples_of_components_pass_the_contract_tests(tmp_path: Path) -> N
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     files = dict(example_files())
-    assert len(files) == 7
+    assert len(files) == 8
     likelihood = "src/multiomics_vae/likelihoods/geometric.py"
     (method,) = re.findall(r"```python\n(    def fused_terms.*?)```", text_of(COMPONENTS), re.DOTALL)
     base = "from multiomics_vae.likelihoods.base import CellContext, FeatureStatistics, "
@@ -134,10 +135,11 @@ def test_the_examples_of_components_pass_the_contract_tests(tmp_path: Path) -> N
         "tests/priors",
         "tests/networks",
         "tests/penalties",
+        "tests/heads",
         "tests/test_combinations.py",
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *rooms]
-    names = "geometric or geometric_mean or tied_mixture or square_root or ridge"
+    names = "geometric or geometric_mean or tied_mixture or square_root or ridge or probit"
     done = subprocess.run(
         [*command, "-k", names],
         cwd=tmp_path,

@@ -24,6 +24,7 @@ from multiomics_vae.data.schema import UNLABELLED
 from multiomics_vae.data.statistics import feature_statistics
 from multiomics_vae.errors import MultiomicsWarning, NotFittedError
 from multiomics_vae.heads import Head
+from multiomics_vae.objective import start_heads
 from multiomics_vae.trainable import TrainableModel
 from multiomics_vae.training.history import History
 from multiomics_vae.training.processes import say
@@ -126,6 +127,7 @@ class MultiVAE(TrainableModel):
         statistics = tuple(feature_statistics(data, m, everyone) for m in range(len(data.schema.modalities)))
         resolved = resolve(choices, data, statistics)
         module = build_module(resolved.config, data.schema, resolved.statistics, resolved.projections)
+        start_heads(module.readers, data)
         self._hold(data, options or SetupOptions(), resolved.config, module)
         if options is None:
             say(f"No setup_mudata was called on this MuData; inferred:\n{describe(data)}")

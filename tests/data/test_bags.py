@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from handmade_models import mixed_data
 
+from handmade_models import mixed_data
 from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import Labels
 from multiomics_vae.data.loader import MinibatchLoader

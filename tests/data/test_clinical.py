@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from small_models import USUAL, fingerprint, make_cells, make_model, register, train
 
 from multiomics_vae import Head, with_clinical
 from multiomics_vae.errors import InputError, MultiomicsWarning
+from small_models import USUAL, fingerprint, make_cells, make_model, register, train
 
 BOTH = {"clinical": "gaussian", "clinical_categories": "categorical"}
 

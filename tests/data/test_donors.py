@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_models import make_cells
 
 from multiomics_vae.data.donors import donor_outcomes, is_of_donors
 from multiomics_vae.data.options import SetupOptions
 from multiomics_vae.data.registration import read, register
 from multiomics_vae.errors import InputError
+from small_models import make_cells
 
 
 def _data(response, donor=("d0", "d1", "d2"), n_cells=12):

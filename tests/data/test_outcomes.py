@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from small_models import make_cells
 
 from multiomics_vae.data.describe import describe
 from multiomics_vae.data.options import SetupOptions, options_of
@@ -15,6 +14,7 @@ from multiomics_vae.data.registration import read, register
 from multiomics_vae.data.schema import OutcomeSchema
 from multiomics_vae.data.schema_json import from_json, to_json
 from multiomics_vae.errors import CheckpointError, InputError, MultiomicsWarning
+from small_models import make_cells
 
 N = 12
 
@@ -187,6 +187,22 @@ def test_columns_that_are_not_there_and_arguments_of_another_type():
         register(_cells(), SetupOptions(outcomes=["age"]))
     with pytest.raises(InputError, match=r"`unlabelled` must be a list"):
         register(_cells(), SetupOptions(unlabelled="none"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_key": "y"},
+        {"categorical_covariate_keys": ["y"]},
+        {"continuous_covariate_keys": ["age"]},
+        {"size_factor_key": "factor"},
+    ],
+)
+def test_an_outcome_that_encoders_would_read_is_refused(options):
+    (argument,) = options
+    outcomes = {"y": "binary", "age": "continuous", "os": ("factor", "y")}
+    with pytest.raises(InputError, match=rf"in `outcomes` and in `{argument}`.*Leave it out of `{argument}`"):
+        register(_cells(y=[0, 1] * 6), SetupOptions(outcomes=outcomes, **options))
 
 
 def test_an_outcome_that_is_also_a_feature_is_told():

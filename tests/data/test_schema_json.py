@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from multiomics_vae.data.schema import CategoricalCovariate, ContinuousCovariate, ModalitySchema, Schema
+from multiomics_vae.data.schema import (
+    CategoricalCovariate,
+    ContinuousCovariate,
+    ModalitySchema,
+    OutcomeSchema,
+    Schema,
+)
 from multiomics_vae.data.schema_json import from_json, to_json
 from multiomics_vae.data.setup_store import SetupStore
 from multiomics_vae.errors import CheckpointError
@@ -24,6 +30,13 @@ SCHEMA = Schema(
     categorical=(CategoricalCovariate("donor", ("d0",)),),
     continuous=(ContinuousCovariate("age", 41.25, 3.5),),
     size_factor_key="factor",
+    donor_key="patient",
+    outcomes=(
+        OutcomeSchema("stage", "ordinal", ("stage",), ("I", "II", "III")),
+        OutcomeSchema("age", "continuous", ("age",), mean=41.25, sd=3.5),
+        OutcomeSchema("os", "survival", ("days", "dead"), time_scale=365.0),
+    ),
+    unlabelled=("unknown",),
 )
 
 
@@ -65,7 +78,7 @@ def test_no_entry_may_be_missing(path: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda d: d.update(version=2), r"version is 2.*pip install --upgrade"),
+        (lambda d: d.update(version=3), r"version is 3.*pip install --upgrade"),
         (lambda d: d.update(version=True), r"schema\.version must be a whole number, but is bool"),
         (lambda d: d.update(extra=1), r"schema has an entry 'extra'"),
         (lambda d: d["modalities"][0].update(extra=1), r"schema\.modalities\[0\] has an entry 'extra'"),

@@ -29,7 +29,7 @@ def test_cost_of_categories_is_the_log_loss(name, kind):
 
 def test_binary_is_a_logistic_regression():
     head, features = make_head("binary", "binary"), make_features(6)
-    expected = expit(features @ head.linear.weight[0].detach() + head.linear.bias.detach())
+    expected = expit((features @ head.linear.weight[0] + head.linear.bias).detach().numpy())
     found = head.log_probabilities(head(features)).exp().detach()
     np.testing.assert_allclose(found[:, 1], expected)
 
@@ -47,7 +47,7 @@ def test_ordinal_of_two_categories_is_binary():
     outcome = OutcomeSchema("stage", "ordinal", ("stage",), ("low", "high"))
     head = HEADS["ordinal"](3, outcome, Head()).double()
     scores = torch.tensor([[0.7], [-2.0]], dtype=torch.float64)
-    np.testing.assert_allclose(head.log_probabilities(scores).exp()[:, 0], expit(scores[:, 0]))
+    np.testing.assert_allclose(head.log_probabilities(scores).exp()[:, 0], expit(scores[:, 0].numpy()))
 
 
 def test_cost_of_a_number_is_gaussian_and_its_density_adds_up_to_one():
@@ -59,7 +59,7 @@ def test_cost_of_a_number_is_gaussian_and_its_density_adds_up_to_one():
 
     def density(value):
         label = torch.tensor([[value]], dtype=torch.float64)
-        return float((-head.negative_log_likelihood(scores[:1], label)).exp())
+        return (-head.negative_log_likelihood(scores[:1], label)).exp().item()
 
     total, _ = integrate.quad(density, mean[0] - 9 * sd[0], mean[0] + 9 * sd[0])
     assert total == pytest.approx(1.0)
@@ -267,3 +267,32 @@ def test_cox_recovers_known_effects():
     known = torch.tensor([0.25, 0.5, 1.0], dtype=torch.float64)
     found = -head.log_survival(torch.zeros(1, 1, dtype=torch.float64), known)[0].detach()
     torch.testing.assert_close(found, known, atol=0.06, rtol=0)  # the baseline hazard is 1
+
+
+@pytest.mark.parametrize("name", ["binary", "categorical", "ordinal"])
+def test_heads_of_categories_start_at_the_frequencies_of_the_labels(name):
+    outcome = OUTCOMES[name]
+    head = HEADS[name](4, outcome, Head()).double()
+    labels = make_labels(name, 400)
+    labels[0] = torch.nan
+    with torch.no_grad():
+        head.start_from(labels)
+    found = head.log_probabilities(head(torch.zeros(1, 4, dtype=torch.float64))).exp()[0]
+    counts = torch.bincount(labels[1:, 0].long(), minlength=len(found)) + 1.0
+    torch.testing.assert_close(found.detach(), (counts / counts.sum()).double())
+
+
+def test_a_rare_category_does_not_stop_an_ordinal_head_from_starting():
+    head = HEADS["ordinal"](4, OUTCOMES["ordinal"], Head())
+    with torch.no_grad():
+        head.start_from(torch.zeros(500, 1))
+    assert all(parameter.isfinite().all() for parameter in head.parameters())
+    assert (head.cuts.diff() > 0).all()
+
+
+def test_hazards_start_with_events_spread_evenly():
+    head = IntervalHazards(4, OUTCOMES["survival"], Head(n_intervals=4)).double()
+    with torch.no_grad():
+        head.start_from(make_labels("survival", 10))
+    survival = head.log_survival(head(torch.zeros(1, 4, dtype=torch.float64)), head.ends).exp()[0]
+    np.testing.assert_allclose(survival.detach(), [0.8, 0.6, 0.4, 0.2])

@@ -236,9 +236,11 @@ def test_row_56_archived_first_format_is_read_and_its_parts_still_written_byte_f
     assert torch.equal(loaded.tensors["encoders.rna.weight"], torch.tensor([[0.5, -0.25, 1], [0, 2, -1.5]]))
     assert loaded.tensors["steps"].item() == 42
     # What later formats added is said to be off.
-    config = {name: value for name, value in loaded.config.items() if name != "disagreement_gate"}
-    assert loaded.config["disagreement_gate"] is False
-    save_checkpoint(tmp_path / "model", replace(loaded, config=config))
+    added = ("disagreement_gate", "heads")
+    config = {name: value for name, value in loaded.config.items() if name not in added}
+    tensors = {name: tensor for name, tensor in loaded.tensors.items() if name != "covariates.learned"}
+    assert [loaded.config[name] for name in added] == [False, []]
+    save_checkpoint(tmp_path / "model", replace(loaded, config=config, tensors=tensors))
     written, archived = content_of(tmp_path / "model"), content_of(FIXTURE)
     own = json.loads(written.pop("manifest.json")), json.loads(archived.pop("manifest.json"))
     assert written == archived
@@ -267,7 +269,10 @@ def test_every_readable_older_format_has_a_migration() -> None:
 @pytest.mark.parametrize(
     ("version", "match"),
     [
-        (5, r"'9\.9\.9' in format 5.*pip install --upgrade multiomics-vae"),
+        (
+            FORMAT_VERSION + 1,
+            rf"'9\.9\.9' in format {FORMAT_VERSION + 1}.*pip install --upgrade multiomics-vae",
+        ),
         (0, "format_version 0"),
         (True, "not the"),
     ],

@@ -49,8 +49,8 @@ def with_clinical(
     Returns
     -------
     MuData
-        To be set up with ``likelihoods={"clinical": "gaussian", "clinical_categories": "categorical"}`` beside
-        those of the others, as far as there are columns of the kind.
+        To be set up with ``likelihoods={"clinical": "gaussian", "clinical_categories": "categorical"}``
+        beside those of the others, as far as there are columns of the kind.
 
     Raises
     ------
@@ -104,8 +104,8 @@ def _known_columns(like: MuData) -> dict[str, tuple[str, ...] | None]:
         found |= {str(key): tuple(map(str, named.get(key, ()))) for key in adata.var_names}
     if not found or () in found.values():
         raise InputError(
-            "`like` has no clinical modality that with_clinical made. Give what it returned for the cells of the "
-            "model: with_clinical(new, like=mdata)"
+            "`like` has no clinical modality that with_clinical made. Give what it returned for the cells of "
+            "the model: with_clinical(new, like=mdata)"
         )
     return found
 
@@ -126,7 +126,7 @@ def _wanted(
 
 def _with_patients(mdata: MuData, wanted: list[str], patients: pd.DataFrame | None) -> pd.DataFrame:
     """Columns of obs, the wanted ones found wherever they are, and a row for every patient without cells."""
-    obs = mdata.obs.copy()
+    obs: pd.DataFrame = mdata.obs.copy()
     for key in wanted:
         if key not in obs:
             obs[key] = find_column(mdata, key, "columns").values
@@ -137,20 +137,21 @@ def _with_patients(mdata: MuData, wanted: list[str], patients: pd.DataFrame | No
     for key in wanted:
         if key not in rows:
             raise InputError(
-                f"`patients` has no column {key!r}. {did_you_mean(key, rows.columns)} If it is not known of any "
-                f"of them: patients[{key!r}] = np.nan"
+                f"`patients` has no column {key!r}. {did_you_mean(key, rows.columns)} If it is not known of "
+                f"any: patients[{key!r}] = np.nan"
             )
     double = rows.index[rows.index.isin(obs.index) | rows.index.duplicated()]
     if len(double):
         raise InputError(
-            f"`patients` names {double[0]!r}, which is the name of a cell or of another patient. Give names of "
-            'their own: patients.index = "patient " + patients.index.astype(str)'
+            f"`patients` names {double[0]!r}, which is the name of a cell or of another patient. Give them "
+            'other names: patients.index = "patient " + patients.index.astype(str)'
         )
     # Categories of both survive only where they are the same; texts are recoded below.
     shared = [key for key in obs if key in rows and isinstance(obs[key].dtype, pd.CategoricalDtype)]
     same = {key: obs[key].dtype for key in shared if obs[key].dtype == rows[key].dtype}
     obs, rows = (table.astype(dict.fromkeys(set(shared) & set(table), object)) for table in (obs, rows))
-    return pd.concat([obs, rows]).astype(same)
+    joined: pd.DataFrame = pd.concat([obs, rows]).astype(same)
+    return joined
 
 
 def _split(

@@ -78,8 +78,8 @@ def donor_outcomes(data: MultimodalData, outcome: OutcomeSchema) -> np.ndarray:
         other = own[(values[own] != values[own[0]]).any(axis=1)][0]
         first, second = (str(data.cell_names[cell]) for cell in (own[0], other))
         raise InputError(
-            f"The outcome {outcome.name!r} differs between cells of donor {labels.donor_names[code]!r}, such as "
-            f"{first!r} and {second!r}, so it is no outcome of donors. Predict it of cells: "
+            f"The outcome {outcome.name!r} differs between cells of donor {labels.donor_names[code]!r}, such "
+            f"as {first!r} and {second!r}, so it is no outcome of donors. Predict it of cells: "
             f"heads={{{outcome.name!r}: Head(level='cell')}}; or look at it: "
             f"`mdata.obs.groupby({data.schema.donor_key!r})[{outcome.keys[0]!r}].unique()`."
         )

@@ -111,7 +111,26 @@ def check_options(mdata: Any, options: SetupOptions) -> tuple[str, ...]:
     for likelihood in options.likelihoods.values():
         LIKELIHOODS[likelihood]
     _check_no_repeats(options)
+    _check_outcomes_unread(options)
     return chosen
+
+
+def _check_outcomes_unread(options: SetupOptions) -> None:
+    """Refuse an outcome that is also a covariate: encoders would read what heads are to predict."""
+    read = {
+        "batch_key": [options.batch_key],
+        "categorical_covariate_keys": options.categorical_covariate_keys,
+        "continuous_covariate_keys": options.continuous_covariate_keys,
+        "size_factor_key": [options.size_factor_key],
+    }
+    for name, what in options.outcomes.items():
+        for key in what if isinstance(what, list | tuple) else [name]:
+            for argument, keys in read.items():
+                if key in keys:
+                    raise InputError(
+                        f"Column {key!r} is named in `outcomes` and in `{argument}`: the model would read "
+                        f"what it is to predict. Leave it out of `{argument}`."
+                    )
 
 
 def _check_no_repeats(options: SetupOptions) -> None:

@@ -230,8 +230,8 @@ def _survival(columns: list[Column]) -> np.ndarray:
     if odd.any():
         raise InputError(
             f"`{ROLE}`: the event {columns[1].key!r} must be 1 where it happened and 0 where the time is "
-            f"that of the last visit, but is {events[odd][0]:g} for {int(odd.sum())} cells. Where 2 says that it "
-            f"happened: `mdata.obs[{columns[1].key!r}] = ({columns[1].code} == 2).astype(int)`."
+            f"that of the last visit, but is {events[odd][0]:g} for {int(odd.sum())} cells. Where 2 says "
+            f"that it happened: `mdata.obs[{columns[1].key!r}] = ({columns[1].code} == 2).astype(int)`."
         )
     both = np.stack([times, events], axis=1)
     both[np.isnan(both).any(axis=1)] = np.nan

@@ -74,6 +74,9 @@ class OutcomeHead(nn.Module, ABC):
             ``(G,)``.
         """
 
+    def start_from(self, labels: Tensor) -> None:
+        """Put the start values where the outcome does not depend on z, for labels as in `learn_from`."""
+
     def learn_from(self, labels: Tensor) -> None:
         """Settle, before the training, what follows from the labels alone.
 
@@ -95,6 +98,12 @@ class ClassHead(OutcomeHead):
     def __init__(self, n_inputs: int, outcome: OutcomeSchema, head: Head) -> None:
         super().__init__(n_inputs, outcome, head)
         self.register_buffer("class_weights", torch.ones(len(outcome.categories)))
+
+    def frequencies(self, labels: Tensor) -> Tensor:
+        """Shares of the categories, none of them 0: ``(Q,)``."""
+        codes = labels[:, 0][~labels[:, 0].isnan()].long()
+        counts = torch.bincount(codes, minlength=len(self.class_weights)).to(self.class_weights) + 1.0
+        return counts / counts.sum()
 
     @abstractmethod
     def log_probabilities(self, scores: Tensor) -> Tensor:

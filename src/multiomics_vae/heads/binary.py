@@ -43,5 +43,9 @@ class Binary(ClassHead):
         logit: Tensor = self.linear(features)  # (..., G, 1)
         return logit
 
+    def start_from(self, labels: Tensor) -> None:
+        share = self.frequencies(labels)[1]
+        self.linear.bias.copy_(share.logit())
+
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return torch.cat([F.logsigmoid(-scores), F.logsigmoid(scores)], dim=-1)  # (..., G, 2)

@@ -41,5 +41,8 @@ class Categorical(ClassHead):
         logits: Tensor = self.linear(features)  # (..., G, Q)
         return logits
 
+    def start_from(self, labels: Tensor) -> None:
+        self.linear.bias.copy_(self.frequencies(labels).log())
+
     def log_probabilities(self, scores: Tensor) -> Tensor:
         return F.log_softmax(scores, dim=-1)  # (..., G, Q)

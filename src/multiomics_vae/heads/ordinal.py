@@ -56,6 +56,11 @@ class Ordinal(ClassHead):
         scores: Tensor = self.cuts - self.linear(features)
         return scores  # (..., G, Q − 1)
 
+    def start_from(self, labels: Tensor) -> None:
+        cuts = self.frequencies(labels).cumsum(0)[:-1].logit()  # (Q − 1,)
+        self.first_cut.copy_(cuts[0])
+        self.raw_gaps.copy_(torch.log(torch.expm1(cuts.diff())))
+
     def log_probabilities(self, scores: Tensor) -> Tensor:
         """Log [σ(s_q) − σ(s_{q−1})], as log σ(s_q) + log σ(−s_{q−1}) + log(1 − exp(s_{q−1} − s_q))."""
         below, above = F.logsigmoid(scores), F.logsigmoid(-scores)  # (..., G, Q − 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from multiomics_vae.data.schema import OutcomeSchema
@@ -79,8 +78,3 @@ class OutcomeReader(nn.Module):
         )
         scores: Tensor = self.output(pooled)
         return scores
-
-    @torch.no_grad()
-    def learn_from(self, labels: Tensor) -> None:
-        """Settle what follows from the labels of the training; see `OutcomeHead.learn_from`."""
-        self.output.learn_from(labels)

@@ -55,6 +55,11 @@ class IntervalHazards(TimeHead):
         logits: Tensor = self.linear(features)  # (..., G, J)
         return logits
 
+    def start_from(self, labels: Tensor) -> None:
+        """Hazards as if the same share of all events fell into each interval: 1 / J, 1 / (J − 1), … ½."""
+        left = torch.arange(self.n_scores, 0, -1, dtype=self.linear.bias.dtype)  # intervals to come
+        self.linear.bias.copy_(torch.logit(1.0 / (left + 1.0)))
+
     def learn_from(self, labels: Tensor) -> None:
         """Let the intervals end at quantiles of the event times.
 

@@ -8,12 +8,13 @@ from multiomics_vae.objective.config import (
     SubsetObjective,
     penalty_weights,
 )
-from multiomics_vae.objective.labelled import Supervision, settle_heads, supervise
+from multiomics_vae.objective.labelled import HEAD_TERM, Supervision, settle_heads, start_heads, supervise
 from multiomics_vae.objective.loss import Objective
 from multiomics_vae.objective.penalised import build_penalties
 
 __all__ = [
     "EXACT",
+    "HEAD_TERM",
     "Economy",
     "Objective",
     "ObjectiveConfig",
@@ -23,5 +24,6 @@ __all__ = [
     "build_penalties",
     "penalty_weights",
     "settle_heads",
+    "start_heads",
     "supervise",
 ]

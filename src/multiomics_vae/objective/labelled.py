@@ -17,7 +17,8 @@ from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.loss_terms import LossTerm
 from multiomics_vae.objective.views import View
 
-TERM = "head_"
+HEAD_TERM = "head_"
+"""Begins the names of their terms."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,19 @@ def supervise(
 
 
 @torch.no_grad()
+def start_heads(readers: Sequence[OutcomeReader], data: MultimodalData) -> None:
+    """Let new heads begin at the frequencies of all registered labels, as decoders begin at those of x."""
+    for reader in readers:
+        outcome = data.schema.outcome(reader.name)
+        labels = (
+            donor_outcomes(data, outcome)
+            if reader.of_donors
+            else data.outcomes[:, data.schema.label_columns(reader.name)]
+        )
+        reader.output.start_from(torch.from_numpy(labels))
+
+
+@torch.no_grad()
 def settle_heads(
     readers: Sequence[OutcomeReader],
     supervision: Mapping[str, Supervision],
@@ -137,7 +151,7 @@ def head_terms(
         total, n_counted = cost(reader, z, view, minibatch.labels, known)
         terms.append(
             LossTerm(
-                f"{TERM}{reader.name}",
+                f"{HEAD_TERM}{reader.name}",
                 total / minibatch.n_cells,
                 reader.head.weight * known.scale,
                 n_counted=n_counted,

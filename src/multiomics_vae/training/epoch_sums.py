@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.loss_terms import LossTerms
+from multiomics_vae.objective import HEAD_TERM
 from multiomics_vae.training.processes import gather
 
 
@@ -44,7 +45,7 @@ class EpochSums:
     def averages(self, suffix: str) -> dict[str, float]:
         """Names with a suffix (``"train"``, ``"validation"``) and their averages over all processes.
 
-        A log likelihood of a modality that no cell has is NaN.
+        A log likelihood of a modality that no cell has is NaN, and so is the cost of a head without a label.
         """
         totals: dict[str, float] = defaultdict(float)
         counts: dict[str, float] = defaultdict(float)
@@ -56,8 +57,8 @@ class EpochSums:
         may_be_empty = {f"{modality}_log_likelihood" for modality in self.names}
         found = {}
         for name, total in totals.items():
-            unknown = counts[name] == 0 and name in may_be_empty
-            found[f"{name}_{suffix}"] = float("nan") if unknown else total / max(counts[name], 1.0)
+            unknown = counts[name] == 0 and (name in may_be_empty or name.startswith(HEAD_TERM))
+            found[f"{name}_{suffix}"] = float("nan") if unknown else total / (counts[name] or 1.0)
         return found
 
     def tensors(self) -> dict[str, Tensor]:

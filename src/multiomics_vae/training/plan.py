@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
@@ -15,7 +17,7 @@ from multiomics_vae.data.share import ALONE, Process
 from multiomics_vae.errors import TrainingDivergedError
 from multiomics_vae.loss_terms import LossTerms
 from multiomics_vae.module import MultimodalModule
-from multiomics_vae.objective import Economy, Objective
+from multiomics_vae.objective import HEAD_TERM, Economy, Objective
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.best import BestWeights
@@ -38,6 +40,8 @@ from multiomics_vae.training.state import (
 from multiomics_vae.training.touched_rows import TouchedRows
 
 VALIDATION_SEED = 20_181_206
+HEAD_RATE = 10.0
+"""Learning rate of heads over that of all else: few numbers, which must not lag behind what they read."""
 
 
 class Keeper(Protocol):
@@ -195,12 +199,20 @@ class TrainingPlan(pl.LightningModule):
         self.history.append({**self._sums.averages("train"), **validation, "kl_weight": self._beta})
         self._sums = EpochSums(self.modality_names)
         epoch = self.history.n_epochs
-        elbo = validation.get("elbo_validation", float(epoch))
-        if not self.config.early_stopping or elbo > self.best_elbo:
-            self.best_elbo, self.best_epoch = elbo, epoch
+        score = self._score(validation) if "elbo_validation" in validation else float(epoch)
+        if not self.config.early_stopping or score > self.best_elbo:
+            self.best_elbo, self.best_epoch = score, epoch
             self.best.keep()
         elif epoch - self.best_epoch >= self.schedule.patience:
             self.trainer.should_stop = True
+
+    def _score(self, validation: dict[str, float]) -> float:
+        """The held-out ELBO less the costs of heads, as far as held-out cells have labels."""
+        score = validation["elbo_validation"]
+        for reader in self.module.readers:
+            cost = validation.get(f"{HEAD_TERM}{reader.name}_validation", math.nan)
+            score -= 0.0 if math.isnan(cost) else reader.head.weight * cost
+        return score
 
     @property
     def is_over(self) -> bool:
@@ -291,13 +303,15 @@ class TrainingPlan(pl.LightningModule):
     # --- Lightning -------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        learned = [p for _, p in self._learned() if p.requires_grad]
-        matrices, vectors = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim <= 1]
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        of_heads = [p for p in self.module.heads.parameters() if p.requires_grad]
+        known = {id(p) for p in of_heads}
+        others = [p for _, p in self._learned() if p.requires_grad and id(p) not in known]
         groups = [
-            {"params": matrices, "weight_decay": self.config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            *_groups(others, rate, decay),
+            *(_groups(of_heads, HEAD_RATE * rate, decay) if of_heads else []),
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.99), fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=True)
         done = 0
         if self._resumed is not None:
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
@@ -373,3 +387,11 @@ class TrainingPlan(pl.LightningModule):
             f"Try a smaller step: model.train(learning_rate={self.config.learning_rate / 10:g}, "
             "gradient_clip=10.0)"
         )
+
+
+def _groups(parameters: Sequence[nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
+    """Matrices, which decay, and vectors, which do not."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+    ]

@@ -71,8 +71,8 @@ def split(
     if not allow_leakage:
         raise InputError(
             f"{what}. Leave validation_indices out, or hold out donors: model.train(validation_indices="
-            f"(mdata.obs[{data.schema.donor_key!r}] == {names[0]!r}).to_numpy()). To hold out these cells all "
-            "the same: model.train(..., allow_leakage=True)"
+            f"(mdata.obs[{data.schema.donor_key!r}] == {names[0]!r}).to_numpy()). To hold out these cells "
+            "all the same: model.train(..., allow_leakage=True)"
         )
     warn(f"{what}. Held-out figures of such outcomes will be too good.")
     return training, validation

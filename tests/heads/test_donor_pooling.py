@@ -33,7 +33,7 @@ def test_weights_add_up_to_one_and_averages_are_weighted():
     features, logs = torch.randn(6, 2, generator=generator), torch.randn(6, generator=generator)
     pooled, weights = pool(features, logs, GROUP, 3)
     for g in range(3):
-        own = GROUP == g
+        own = g == GROUP
         expected = logs[own].softmax(0)
         torch.testing.assert_close(weights[own], expected)
         torch.testing.assert_close(pooled[g], (expected[:, None] * features[own]).sum(0))
