@@ -17,8 +17,8 @@ from multiomics_vae.analysis.outcomes.probability_scores import balanced_accurac
 from scores import held_out_split
 
 HEADS = {
-    "treatment": Head(level="cell", weight=10.0),
-    "treatment_hours": Head(level="cell", weight=10.0),
+    "treatment": Head(level="cell", weight=30.0),
+    "treatment_hours": Head(level="cell", weight=30.0),
 }
 KINDS = {"treatment": "categorical", "treatment_hours": "ordinal"}
 GIVEN = {"both": None, "rna": ["rna"], "atac": ["atac"]}

@@ -23,6 +23,7 @@ from multiomics_vae.heads import ClassHead, NumberHead, OutcomeHead, TimeHead
 
 UNKNOWN = "unknown"
 ROWS_SHOWN = 12
+MOST_CATEGORIES_SHOWN = 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -131,6 +132,15 @@ class Prediction:
         values = survival_table(self.head, self.scores, wanted)
         return pd.DataFrame(values, index=self.table.index, columns=wanted)
 
+    def _shown(self) -> pd.DataFrame:
+        """The table; of many categories only the probability of the most probable one."""
+        names = [f"p_{name}" for name in getattr(self.head.outcome, "categories", ())]
+        if len(names) <= MOST_CATEGORIES_SHOWN:
+            return self.table
+        table = self.table.drop(columns=names)
+        table.insert(1, "p", self.table[names].max(axis=1))
+        return table
+
     def __repr__(self) -> str:
         n = len(self.table)
         whose = f"{n} {self.level}{'' if n == 1 else 's'}"
@@ -139,7 +149,7 @@ class Prediction:
             why = "the set is not one category" if "set" in self.table else "draws of z do not agree"
             lines[0] += f"; {int(self.table['abstain'].sum())} left open, where {why}"
         lines.append(self.note)
-        shown = self.table if n <= ROWS_SHOWN else self.table.head(ROWS_SHOWN)
+        shown = self._shown().head(ROWS_SHOWN)
         lines.append(shown.to_string(float_format=lambda value: f"{value:.3g}"))
         if n > len(shown):
             lines.append(f"… and {n - len(shown)} more in .table")
