@@ -196,8 +196,8 @@ def table(data: Path, results: Path) -> str:
         risks[name] = pd.concat(parts)
     results_of = {name: out_of_fold(everyone, risk) for name, risk in risks.items()}
     lines = [
-        "| predicted from | patients | repeats of 5 folds | C-index [95 %] | five modalities minus this, same "
-        "patients [95 %] | with stage and age minus this [95 %] |",
+        "| predicted from | patients | repeats of 5 folds | C-index [95 %] | five modalities minus this, "
+        "same patients [95 %] | with stage and age minus this [95 %] |",
         "|---|---|---|---|---|---|",
     ]
     for name, found in results_of.items():

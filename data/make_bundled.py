@@ -3,8 +3,8 @@
     python data/make_bundled.py FOLDER
 
 FOLDER holds ``snareseq_mouse_cortex.h5mu`` (all 10 309 cells), ``pbmc_mosaic_midas.h5mu`` and
-``tcga_acc_mini.h5mu``. The bundled files are written next to this script, and their SHA-256 sums printed: they belong in
-``src/multiomics_vae/datasets.py``. The same input and library versions give the same bytes.
+``tcga_acc_mini.h5mu``. The bundled files are written next to this script, and their SHA-256 sums printed:
+they belong in ``src/multiomics_vae/datasets.py``. The same input and library versions give the same bytes.
 """
 
 from __future__ import annotations

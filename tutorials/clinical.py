@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Clinical outcomes: a trap, and the honest way
 #
-# Cells of one patient resemble each other: they share a genome, a tube and a day in the laboratory. A model that
-# has seen some of a patient's cells knows the others when it meets them, and with them the patient's outcome. If
-# cells are held out at random, every patient stands on both sides of the split, and the model looks clever
-# without having learned any medicine.
+# Cells of one patient resemble each other: they share a genome, a tube and a day in the laboratory. A
+# model that has seen some of a patient's cells knows the others when it meets them, and with them the
+# patient's outcome. If cells are held out at random, every patient stands on both sides of the split, and
+# the model looks clever without having learned any medicine.
 #
 # Below, first this trap; then the same cells judged by donors; then a signal that is really there, with
 # probabilities that are held to their word; then 92 real patients.
@@ -33,11 +33,12 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## Simulated donors, made of real cells
 #
-# **This is a simulation.** The cells are drawn from 1 200 blood cells of the bundled CITE-seq data and dealt to 24
-# donors that do not exist, 70 other cells and 30 monocytes each. Every donor keeps only a share of each gene's
-# molecules, drawn once for the donor: that makes donors recognisable, and it has nothing to do with any outcome.
-# In the 12 responders, monocytes lose three quarters of the molecules of 40 genes: that is the only truth there
-# is to find. A second column, `coin`, is tossed for each donor and means nothing at all.
+# **This is a simulation.** The cells are drawn from 1 200 blood cells of the bundled CITE-seq data and
+# dealt to 24 donors that do not exist, 70 other cells and 30 monocytes each. Every donor keeps only a
+# share of each gene's molecules, drawn once for the donor: that makes donors recognisable, and it has
+# nothing to do with any outcome. In the 12 responders, monocytes lose three quarters of the molecules of
+# 40 genes: that is the only truth there is to find. A second column, `coin`, is tossed for each donor and
+# means nothing at all.
 
 # %%
 blood = datasets.pbmc_mosaic()
@@ -120,8 +121,8 @@ truth = few.obs.loc[guess.index, "coin"]
 print(f"the coin of {(guess['prediction'] == truth).mean():.0%} of the held-out cells is found")
 
 # %% [markdown]
-# Better than a coin, and there is nothing to know: the model recognises the donor. Now the same coin with whole
-# donors held out.
+# Better than a coin, and there is nothing to know: the model recognises the donor. Now the same coin with
+# whole donors held out.
 
 # %%
 settings = ModelSettings(n_latent=15, n_hidden=64, n_layers=1)
@@ -141,15 +142,15 @@ by_donor = cross_validate(
 by_donor.scores
 
 # %% [markdown]
-# The AUROC of the coin is that of chance, as its interval says. The same holds for any figure in a paper: ask who
-# was held out.
+# The AUROC of the coin is that of chance, as its interval says. The same holds for any figure in a paper:
+# ask who was held out.
 #
 # ## The honest way
 #
-# Now the response, for which there is something to find. A head at donor level pools the cells of a donor by
-# gated attention. `cross_validate` holds out donors, holds out some more for temperature and conformal sets, asks
-# a linear model of what a form would tell (age) about the same donors, and trains on permuted outcomes, which must
-# come out at chance.
+# Now the response, for which there is something to find. A head at donor level pools the cells of a donor
+# by gated attention. `cross_validate` holds out donors, holds out some more for temperature and conformal
+# sets, asks a linear model of what a form would tell (age) about the same donors, and trains on permuted
+# outcomes, which must come out at chance.
 
 # %%
 head = Head(level="donor", weight=10.0, cells_per_donor=None)
@@ -174,9 +175,9 @@ result.plot()
 #
 # ### A model, its probabilities and what it promises
 #
-# A model for use is trained once, with some donors held out. They set the temperature of its probabilities and
-# the size of its sets: a set holds the truth for as many new donors as `level` says, and a set that is not a
-# single answer means that the model had better say nothing.
+# A model for use is trained once, with some donors held out. They set the temperature of its
+# probabilities and the size of its sets: a set holds the truth for as many new donors as `level` says,
+# and a set that is not a single answer means that the model had better say nothing.
 
 # %%
 model = MultiVAE(mdata, n_latent=15, n_hidden=64, n_layers=1, heads={"response": head})
@@ -191,14 +192,15 @@ found
 everyone = model.predict("response")
 mv.plotting.attention(everyone.attention, mdata.obs["cell_type"], mdata.obs["donor"])
 # %% [markdown]
-# Attention says where the model looked, and no more: it can look at a cell type because it is different, or
-# because it is common, and it was never asked to be right about types.
+# Attention says where the model looked, and no more: it can look at a cell type because it is different,
+# or because it is common, and it was never asked to be right about types.
 #
 # ## Real patients: survival with adrenocortical carcinoma
 #
-# 92 patients of TCGA, five modalities, most patients without some of them; 34 deaths, one of them on day 0, which
-# tells nothing of a time and is left without a label. Stage and age are what a clinic knows, and they are hard to
-# beat. The head is detached: z is learned without the outcome, because so few deaths would be learned by heart.
+# 92 patients of TCGA, five modalities, most patients without some of them; 34 deaths, one of them on day
+# 0, which tells nothing of a time and is left without a label. Stage and age are what a clinic knows, and
+# they are hard to beat. The head is detached: z is learned without the outcome, because so few deaths
+# would be learned by heart.
 
 # %%
 tumours = datasets.tcga_acc_mini()
@@ -232,13 +234,14 @@ print(survival)
 survival.plot()
 
 # %% [markdown]
-# The tumours' molecules alone rank patients about as well as stage and age do, and the interval of the difference
-# holds 0: from 91 patients and one deal of folds nobody can say which is better. `benchmarks/outcomes.py` repeats
-# the folds and puts both together.
+# The tumours' molecules alone rank patients about as well as stage and age do, and the interval of the
+# difference holds 0: from 91 patients and one deal of folds nobody can say which is better.
+# `benchmarks/outcomes.py` repeats the folds and puts both together.
 #
 # ## What to take along
 #
 # - Hold out donors, not cells. The toolkit does so by itself, and says what you would be doing otherwise.
 # - Look at the interval over donors, and at the difference to the clinical baseline on the same donors.
 # - A permuted run must come out at chance. If it does not, something leaks.
-# - A probability is worth something when held-out donors say so, and a set that is no single answer is an answer.
+# - A probability is worth something when held-out donors say so, and a set that is no single answer is an
+#   answer.

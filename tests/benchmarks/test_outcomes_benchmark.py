@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import outcomes_tcga as tcga
 import pandas as pd
 import pytest
 
+import outcomes_tcga as tcga
 from multiomics_vae.analysis.outcomes.out_of_fold import pooled
 from multiomics_vae.cross_validation.donors import Donors
 

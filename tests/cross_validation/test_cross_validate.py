@@ -1,4 +1,4 @@
-"""Held-out donors stay unseen, numbers follow the seed, and what is printed, plotted and tabled is one result."""
+"""Held-out donors stay unseen, numbers follow the seed, and a result prints and becomes a table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
-from donors_with_outcomes import OUTCOMES, make_donors
-from small_models import fingerprint
 
+from donors_with_outcomes import OUTCOMES, make_donors
 from multiomics_vae import Head, ModelSettings, MultiVAE, TrainingSettings, cross_validate
 from multiomics_vae.analysis.outcomes.folds import Fold
 from multiomics_vae.analysis.outcomes.validated import CrossValidation
@@ -19,6 +18,7 @@ from multiomics_vae.cross_validation.donors import read_donors
 from multiomics_vae.cross_validation.fold import Recipe, model_of_fold, predict_fold
 from multiomics_vae.cross_validation.validate import permuted_outcomes
 from multiomics_vae.errors import InputError
+from small_models import fingerprint
 
 SMALL = ModelSettings(n_latent=2, n_hidden=4, n_layers=1)
 SHORT = TrainingSettings(max_epochs=2, batch_size=32, accelerator="cpu")

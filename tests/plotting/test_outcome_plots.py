@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from known_results import CATEGORIES, make_result
 
+from known_results import CATEGORIES, make_result
 from multiomics_vae import plotting
 from multiomics_vae.analysis.outcomes.curves import risk_groups
 from multiomics_vae.analysis.outcomes.discrimination import auroc
@@ -44,7 +44,7 @@ def test_roc_curves_enclose_the_scored_area_and_lie_in_their_bands() -> None:
         (bands["model"].low <= bands["model"].y) & (bands["model"].y <= bands["model"].high)
     ).mean() > 0.95
     ax = plotting.roc(bands, show=False)
-    drawn = [line for line in ax.get_lines() if line.get_label() == "model"][0]
+    drawn = next(line for line in ax.get_lines() if line.get_label() == "model")
     np.testing.assert_array_equal(drawn.get_ydata(), bands["model"].y)
     assert set(make_result("ordinal").roc_bands()) == set(CATEGORIES["ordinal"])
     plotting.precision_recall(result.precision_recall_bands(), share=0.5, show=False)
@@ -53,7 +53,7 @@ def test_roc_curves_enclose_the_scored_area_and_lie_in_their_bands() -> None:
 def test_reliability_draws_what_is_in_its_table() -> None:
     curve = make_result("binary").reliability()["model"]
     ax = plotting.reliability(curve, show=False)
-    line = [each for each in ax.get_lines() if each.get_marker() == "o"][0]
+    line = next(each for each in ax.get_lines() if each.get_marker() == "o")
     np.testing.assert_allclose(np.asarray(line.get_xdata(), float), curve.table["predicted"])
     np.testing.assert_allclose(np.asarray(line.get_ydata(), float), curve.table["observed"])
 

@@ -75,8 +75,6 @@ def attention(
     ax.plot(means["relative"], at[means["type"].astype(str)], "o", color="black", markersize=2.5, alpha=0.6)
     ax.axvline(1.0, color=GREY, linestyle=":", linewidth=1)
     ax.set_yticks(place, list(order.index.astype(str)), fontsize="small" if len(order) > 10 else None)
-    ax.set(
-        title="Attention by cell type", xlabel="weight over that of the average cell"
-    )
+    ax.set(title="Attention by cell type", xlabel="weight over that of the average cell")
     finish([ax], show)
     return ax

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from donors_with_outcomes import OUTCOMES, make_donors
 from scipy.optimize import minimize_scalar
 
+from donors_with_outcomes import OUTCOMES, make_donors
 from multiomics_vae import Head, MultiVAE
 from multiomics_vae.analysis.outcomes.calibrated_outcome import OutcomeCalibration, learn_calibration
 from multiomics_vae.analysis.outcomes.conformal import HeldOutScores
@@ -155,9 +155,14 @@ def test_a_calibration_becomes_a_tensor_and_comes_back() -> None:
 def _scores(logits: torch.Tensor, labels: np.ndarray) -> OutcomeScores:
     n = len(labels)
     return OutcomeScores(
-        np.arange(n).astype(str), logits, logits[None], labels[:, None].astype(np.float32), np.ones(n), np.empty(0),
+        np.arange(n).astype(str),
+        logits,
+        logits[None],
+        labels[:, None].astype(np.float32),
+        np.ones(n),
         np.empty(0),
-    )  # fmt: skip
+        np.empty(0),
+    )
 
 
 def test_donors_count_the_same_however_many_cells_they_have() -> None:

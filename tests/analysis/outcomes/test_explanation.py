@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from donors_with_outcomes import OUTCOMES, make_donors
 
+from donors_with_outcomes import OUTCOMES, make_donors
 from multiomics_vae import Head, MultiVAE
 from multiomics_vae.analysis.outcomes.path_gradients import encoder_inputs, unit_scores
 from multiomics_vae.data.loader import make_minibatch

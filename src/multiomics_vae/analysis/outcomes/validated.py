@@ -195,7 +195,7 @@ class CrossValidation:
         n_repeats, n_folds = len(model.fold), len(np.unique(model.fold))
         form = ", ".join(self.covariates) or "none, so the training donors' average"
         lines = [
-            f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds of them",
+            f"{self.outcome!r} ({self.kind}) of {model.n_donors} donors, {n_repeats} × {n_folds} folds",
             f"clinical covariates: {form}",
             "",
             "Out-of-fold scores [95 % over donors, the models as trained]",
