@@ -147,8 +147,8 @@ def tcga_acc_mini() -> MuData:
     -------
     MuData
         ``obs``: ``time_days`` and ``event`` (34 deaths; one at day 0), ``age``, ``stage`` (unknown is the
-        text ``"nan"``), ``sex``, ``molecular_cluster``, ``coc``, ``purity``. The last three were made from the
-        measurements, so they are no clinical covariates.
+        text ``"nan"``), ``sex``, ``molecular_cluster``, ``coc``, ``purity``. The last three were made from
+        the measurements, so they are no clinical covariates.
 
     Raises
     ------
