@@ -22,7 +22,7 @@ from multiomics_vae.cross_validation.fold import Recipe, clinical_fold, predict_
 
 MODALITIES = ("rna", "cnv", "prot", "mut", "mirna")
 CLINICAL = ["stage", "age"]
-N_FOLDS, N_REPEATS, N_DRAWS = 5, 5, 2000
+N_FOLDS, N_REPEATS, N_DRAWS = 5, 5, 400
 LINEAR_DIMENSIONS, LINEAR_RIDGE = 10, 10.0
 (C_INDEX,) = measures_of("survival")
 
