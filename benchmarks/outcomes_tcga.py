@@ -127,15 +127,19 @@ def run(
             ).to_csv(path, index=False)  # fmt: skip
 
 
-def linear(donors: Donors, fold: Fold, data: Path, names: tuple[str, ...], with_form: bool) -> np.ndarray:
-    """Cox on the principal components of some modalities, missing ones at the mean."""
+def tables_of(data: Path) -> dict[str, pd.DataFrame]:
+    """Patients by features of every modality, miRNA as log counts per million."""
     whole = mudata.read_h5mu(data / "tcga_acc_mini.h5mu")
+    found = {name: part.to_df() for name, part in whole.mod.items()}
+    found["mirna"] = np.log1p(found["mirna"].div(found["mirna"].sum(axis=1), axis=0) * 1e6)
+    return found
+
+
+def linear(donors: Donors, fold: Fold, tables: list[pd.DataFrame], with_form: bool) -> np.ndarray:
+    """Cox on the principal components of some modalities, missing ones at the mean."""
     training = fold.training[donors.known[fold.training]]
     sides: list[list[np.ndarray]] = [[], []]
-    for name in names:
-        table = whole[name].to_df()
-        if name == "mirna":
-            table = np.log1p(table.div(table.sum(axis=1), axis=0) * 1e6)
+    for table in tables:
         x = table.reindex(donors.names).to_numpy(np.float64)
         mean, sd = np.nanmean(x[training], 0), np.nanstd(x[training], 0)
         x = np.nan_to_num((x - mean) / np.where(sd > 0, sd, 1.0))
@@ -183,10 +187,12 @@ def table(data: Path, results: Path) -> str:
         if files:
             risks[name] = pd.concat([pd.read_csv(path) for path in files])
     plain = {"Cox on stage and age": lambda fold: clinical_fold(everyone, fold)}
+    tables = tables_of(data)
+    five = [tables[name] for name in MODALITIES]
     for name in MODALITIES:
-        plain[f"Cox on PCA of {name}"] = lambda fold, name=name: linear(everyone, fold, data, (name,), False)
-    plain["Cox on PCA of five"] = lambda fold: linear(everyone, fold, data, MODALITIES, False)
-    plain["Cox on PCA of five, stage and age"] = lambda fold: linear(everyone, fold, data, MODALITIES, True)
+        plain[f"Cox on PCA of {name}"] = lambda fold, name=name: linear(everyone, fold, [tables[name]], False)
+    plain["Cox on PCA of five"] = lambda fold: linear(everyone, fold, five, False)
+    plain["Cox on PCA of five, stage and age"] = lambda fold: linear(everyone, fold, five, True)
     for name, predict in plain.items():
         parts = [
             pd.DataFrame({"patient": everyone.names[f.held_out], "risk": predict(f)[:, 0], "repeat": f.repeat,
