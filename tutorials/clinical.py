@@ -169,7 +169,7 @@ result = cross_validate(
 print(result)
 
 # %%
-result.plot()
+_ = result.plot()
 # %% [markdown]
 # With 24 donors intervals are wide. That is not a fault of the method but what 24 donors can tell.
 #
@@ -190,7 +190,7 @@ found
 
 # %%
 everyone = model.predict("response")
-mv.plotting.attention(everyone.attention, mdata.obs["cell_type"], mdata.obs["donor"])
+_ = mv.plotting.attention(everyone.attention, mdata.obs["cell_type"], mdata.obs["donor"])
 # %% [markdown]
 # Attention says where the model looked, and no more: it can look at a cell type because it is different,
 # or because it is common, and it was never asked to be right about types.
@@ -203,6 +203,8 @@ mv.plotting.attention(everyone.attention, mdata.obs["cell_type"], mdata.obs["don
 # would be learned by heart.
 
 # %%
+# Most tumours have none of these mutations, which is no fault.
+warnings.filterwarnings("ignore", message=".*no count at all", category=MultiomicsWarning)
 tumours = datasets.tcga_acc_mini()
 mirna = tumours["mirna"]
 mirna.X = np.log1p(1e6 * mirna.X / mirna.X.sum(1, keepdims=True))  # bulk counts of up to a million
@@ -231,7 +233,7 @@ survival = cross_validate(
 print(survival)
 
 # %%
-survival.plot()
+_ = survival.plot()
 
 # %% [markdown]
 # The tumours' molecules alone rank patients about as well as stage and age do, and the interval of the
