@@ -43,7 +43,8 @@ def read(folder: Path) -> Donors:
     kept = np.sort(np.argsort(-variance / np.maximum(mean, 1e-12))[:N_GENES])
     small = mudata.MuData({"rna": rna[:, kept].copy()})
     small["rna"].obs = pd.DataFrame(index=rna.obs_names)
-    severity = pd.Categorical(mdata.obs["severity"].astype(str), categories=CLASSES, ordered=True)
+    ranks = mdata.obs["severity_ordinal"].to_numpy().astype(int)
+    severity = pd.Categorical.from_codes(ranks, categories=CLASSES, ordered=True)
     small.obs = pd.DataFrame(
         {"donor": mdata.obs["donor"].astype(str).to_numpy(), "severity": severity}, index=mdata.obs_names
     )
