@@ -241,6 +241,15 @@ def test_an_unknown_batch_code_is_refused() -> None:
         encoding(covariates_of([2], [[]], [[]]))
 
 
+def test_batches_without_training_cells_read_as_the_average_of_those_with() -> None:
+    encoding = CovariateEncoding(Schema((), batch=CategoricalCovariate("batch", ("a", "b", "c", "d"))))
+    encoding.learn_from(torch.tensor([3, 1, 3]))
+    found = encoding(covariates_of([0, 1, 2, 3, -1], [[]] * 5, [[]] * 5))
+    average = [0.0, 0.5, 0.0, 0.5]
+    expected = [average, [0.0, 1.0, 0.0, 0.0], average, [0.0, 0.0, 0.0, 1.0], average]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
 def test_a_single_batch_leaves_decoding_alone() -> None:
     data = mixed_data(10, n_batches=1)
     module = module_for(data)

@@ -54,7 +54,7 @@ class CovariateEncoding(nn.Module):
             self.learned[batches[batches >= 0]] = True
 
     def _batch(self, codes: Tensor) -> Tensor:
-        known = (codes >= 0) & self.learned[codes]  # (B,)
         own = F.one_hot(codes.clamp(min=0), self.batch_width).float()  # (B, batch_width)
+        known = (codes >= 0) & self.learned[codes]  # (B,)
         learned = self.learned.float()
         return torch.where(known[:, None], own, learned / learned.sum())
