@@ -2,9 +2,9 @@
 
     python data/make_bundled.py FOLDER
 
-FOLDER holds ``snareseq_mouse_cortex.h5mu`` (all 10 309 cells) and ``pbmc_mosaic_midas.h5mu``. The two
-bundled files are written next to this script, and their SHA-256 sums printed: they belong in
-``src/multiomics_vae/datasets.py``. The same input and library versions give the same bytes.
+FOLDER holds ``snareseq_mouse_cortex.h5mu`` (all 10 309 cells), ``pbmc_mosaic_midas.h5mu`` and
+``tcga_acc_mini.h5mu``. The bundled files are written next to this script, and their SHA-256 sums printed:
+they belong in ``src/multiomics_vae/datasets.py``. The same input and library versions give the same bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from mudata import MuData
 HERE = Path(__file__).parent
 SNARE = "snareseq_mouse_cortex"
 PBMC = "pbmc_mosaic_midas"
+TCGA = "tcga_acc_mini"
 N_CELLS = 4000
 FEWEST_OF_A_LABEL = 20
 FEWEST_CELLS_OF_A_PEAK = 10
@@ -89,13 +90,15 @@ def cut_snareseq(full: MuData) -> MuData:
 
 
 def main(folder: Path) -> None:
-    """Write both bundled files and print their sums."""
+    """Write the bundled files and print their sums."""
     with mudata.set_options(pull_on_update=False):
         small = cut_snareseq(mudata.read_h5mu(folder / f"{SNARE}.h5mu"))
         target = HERE / f"{SNARE}_small.h5mu"
         small.write_h5mu(target, compression="gzip", compression_opts=9)
-    shutil.copyfile(folder / f"{PBMC}.h5mu", HERE / f"{PBMC}.h5mu")
-    for path in (target, HERE / f"{PBMC}.h5mu"):
+    whole = [HERE / f"{name}.h5mu" for name in (PBMC, TCGA)]
+    for path in whole:
+        shutil.copyfile(folder / path.name, path)
+    for path in (target, *whole):
         print(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
 
 

@@ -77,7 +77,7 @@ def test_bundled_files_are_small() -> None:
 
 
 def test_available_names_are_functions() -> None:
-    assert datasets.available() == ("pbmc_mosaic", "snareseq_mouse_cortex")
+    assert datasets.available() == ("pbmc_mosaic", "snareseq_mouse_cortex", "tcga_acc_mini")
     assert all(callable(getattr(datasets, name)) for name in datasets.available())
 
 
@@ -119,3 +119,18 @@ def test_damage_is_an_error(
     monkeypatch.setenv("MULTIOMICS_VAE_DATA", str(tmp_path))
     with pytest.raises(InputError, match=message):
         datasets.pbmc_mosaic()
+
+
+def test_tcga_is_what_its_page_says() -> None:
+    mdata = datasets.tcga_acc_mini()
+    shapes = {name: part.shape for name, part in mdata.mod.items()}
+    assert shapes == {
+        "rna": (79, 198), "cnv": (90, 198), "prot": (46, 33), "mut": (90, 97), "mirna": (80, 471),
+    }  # fmt: skip
+    assert mdata.n_obs == 92
+    assert mdata.obs["event"].sum() == 34
+    assert (mdata.obs["time_days"] == 0).sum() == 1
+    assert (mdata.obs["stage"].astype(str) == "nan").sum() == 2
+    assert set(np.unique(mdata["mut"].X)) == {0.0, 1.0}
+    assert set(np.unique(mdata["cnv"].X)) <= {-2.0, -1.0, 0.0, 1.0, 2.0}
+    np.testing.assert_array_equal(mdata["mirna"].X, np.round(mdata["mirna"].X))

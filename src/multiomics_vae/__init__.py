@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from multiomics_vae import datasets, plotting
+    from multiomics_vae.cross_validation import ModelSettings, TrainingSettings, cross_validate
     from multiomics_vae.data.clinical import with_clinical
     from multiomics_vae.heads.head import Head
     from multiomics_vae.model import MultiVAE
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "BatchCorrection": "multiomics_vae.penalties.correction",
     "Head": "multiomics_vae.heads.head",
+    "ModelSettings": "multiomics_vae.cross_validation",
     "MultiVAE": "multiomics_vae.model",
+    "TrainingSettings": "multiomics_vae.cross_validation",
+    "cross_validate": "multiomics_vae.cross_validation",
     "with_clinical": "multiomics_vae.data.clinical",
 }
 _SUBMODULES = ("datasets", "errors", "plotting")
@@ -32,8 +36,11 @@ _SUBMODULES = ("datasets", "errors", "plotting")
 __all__ = [
     "BatchCorrection",
     "Head",
+    "ModelSettings",
     "MultiVAE",
+    "TrainingSettings",
     "__version__",
+    "cross_validate",
     "datasets",
     "errors",
     "plotting",

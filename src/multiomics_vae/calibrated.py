@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,7 +107,7 @@ class CalibratedModel(DenoisingModel):
                 )
             if len(scores):
                 maps[direction] = LevelMap.from_held_out(scores)
-        self._aids = PredictionAids(self._aids.depths, Calibration(maps))
+        self._aids = replace(self._aids, calibration=Calibration(maps))
 
     def interval_coverage(
         self,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.cautions import given_modalities
+from multiomics_vae.analysis.outcomes.calibrated_outcome import OutcomeCalibration
+from multiomics_vae.analysis.outcomes.explanation import Explanation, category_code, explain
+from multiomics_vae.analysis.outcomes.held_out import held_out_calibration
 from multiomics_vae.analysis.outcomes.prediction import Prediction, prediction_of
 from multiomics_vae.analysis.outcomes.scores import OutcomeScores, outcome_scores, reader_of
 from multiomics_vae.answers import ANSWER_BATCH_SIZE
@@ -16,6 +20,7 @@ from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.sources import shown
 from multiomics_vae.errors import InputError, warn
+from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.training.config import check_whole
 
 if TYPE_CHECKING:
@@ -46,6 +51,11 @@ class PredictingModel(CheckableModel):
         measurements leave open about z, and not how well the head has learned. Of the training's own cells
         and donors the predictions are better than of any others.
 
+        Donors (of outcomes of cells: cells) that training held out, ``validation_size``, set the temperature
+        of probabilities and say how large conformal sets must be to hold the truth of ``level`` of new
+        donors. If they are too few ``.note`` says so, and there are no sets. Early stopping has looked at
+        them too, so the promise is a little too good; `cross_validate` shows what it is worth.
+
         Parameters
         ----------
         outcome
@@ -59,8 +69,9 @@ class PredictingModel(CheckableModel):
         n_samples
             Draws of z a cell.
         level
-            Share of the draws that the interval ``lower`` to ``upper`` holds, and that must agree on a
-            category if it is not to be left open.
+            Promised coverage of conformal sets and intervals; share of the draws that the interval ``lower``
+            to ``upper`` of a probability holds, and, where there are too few held-out donors for sets, that
+            must agree on a category if it is not to be left open.
         seed
             Of the draws.
 
@@ -90,7 +101,9 @@ class PredictingModel(CheckableModel):
             seed=seed,
             batch_size=batch_size,
         )
-        return prediction_of(scores, reader_of(self.module, self._data, outcome).output, level)
+        reader = reader_of(self.module, self._data, outcome)
+        calibration = None if modalities is not None else self._outcome_calibration(reader)
+        return prediction_of(scores, reader.output, level, calibration)
 
     def predict_scores(
         self,
@@ -124,6 +137,82 @@ class PredictingModel(CheckableModel):
         cells = select_cells(data, indices)
         given = given_modalities(data, cells, modalities)
         return outcome_scores(self.module, data, cells, batch_size, reader, n_samples, given, seed)
+
+    def explain(
+        self,
+        outcome: str,
+        mdata: MuData | None = None,
+        indices: CellSelection = None,
+        *,
+        category: str | None = None,
+        n_steps: int = 32,
+        seed: int = 0,
+    ) -> Explanation:
+        """What drove predictions: integrated gradients by feature and modality.
+
+        Along the straight way from the mean input of the training cells to each cell (all cells of a donor at
+        once) the gradient of the prediction is averaged; times the way it says what each feature added
+        (Sundararajan et al. 2017). The prediction is that at the mean of z: the log odds of a category, a
+        number, or a risk. Attributions add up to its difference from that of the typical cell. They say what
+        the model used: they are no effects and no tests. Needs captum: ``pip install
+        'multiomics-vae[explain]'``.
+
+        Parameters
+        ----------
+        outcome
+            Its name.
+        mdata, indices
+            As in `predict`.
+        category
+            Of an outcome with categories; None takes the last one (of a binary outcome the yes).
+        n_steps
+            Points along the way.
+        seed
+            Of the draw of at most 500 training cells, whose mean is the start.
+
+        Returns
+        -------
+        Explanation
+            Prints; ``.features``, ``.modalities``, ``.error``.
+
+        Raises
+        ------
+        UnsupportedError
+            If captum is not installed.
+        InputError
+            If there is no such outcome or category.
+
+        Examples
+        --------
+        >>> model.explain("response", indices=model.validation_indices).features.head()  # doctest: +SKIP
+        """
+        self._ask(None, [], ANSWER_BATCH_SIZE)
+        check_whole("n_steps", n_steps, 1, "n_steps=32")
+        check_whole("seed", seed, 0, "seed=0")
+        reader = reader_of(self.module, self._data, outcome)
+        target = category_code(reader.output.outcome, category)
+        data = self._data if mdata is None else self._others(mdata, reader.of_donors)
+        cells = select_cells(data, indices)
+        reference = (self._data, self._reference_cells)
+        return explain(self.module, data, cells, reader, target, reference, n_steps, seed)
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _outcome_calibration(self, reader: OutcomeReader) -> OutcomeCalibration | None:
+        """Learned from what training held out when it is first needed; None if that was nothing."""
+        place = list(self.module.readers).index(reader)
+        if place not in self._aids.outcomes:
+            found = None
+            if len(self.validation_indices):
+                found = held_out_calibration(self.module, self._data, self.validation_indices, reader)
+            self._aids = self._aids.with_outcome(place, found)
+        return self._aids.outcomes[place]
+
+    def _all_aids(self) -> PredictionAids:
+        """What is to be saved: also the calibration of every head."""
+        for reader in self.module.readers:
+            self._outcome_calibration(reader)
+        return super()._all_aids()
 
     def _others(self, mdata: MuData, donor_needed: bool) -> MultimodalData:
         """Other cells, of batches that the model may not know."""

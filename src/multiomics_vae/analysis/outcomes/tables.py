@@ -44,7 +44,7 @@ def outcome_table(
     if isinstance(head, ClassHead):
         columns = _classes(head, scores, level, temperature)
     elif isinstance(head, NumberHead):
-        columns = _numbers(head, scores)
+        columns = number_columns(head, scores)
     elif isinstance(head, TimeHead):
         columns = _times(head, scores)
     else:
@@ -74,7 +74,8 @@ def _classes(
     }
 
 
-def _numbers(head: NumberHead, scores: OutcomeScores) -> dict[str, np.ndarray]:
+def number_columns(head: NumberHead, scores: OutcomeScores) -> dict[str, np.ndarray]:
+    """Mean, standard deviation and quantiles in the unit of the outcome, ``(G,)`` each."""
     with torch.inference_mode():
         means, sds = (part.double().cpu() for part in head.mean_and_sd(scores.draws.to(_device(head))))
     variance = (sds**2).mean(0) + means.var(0, correction=0)  # (G,)
