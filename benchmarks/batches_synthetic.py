@@ -28,7 +28,7 @@ from markers import command_line, write_between_markers
 
 HERE = Path(__file__).resolve().parent
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-WAYS = ("none", "conditional", "adversarial", "hsic", "mmd", "adversarial within types")
+WAYS = ("none", "conditional", "adversarial", "hsic", "mmd", "adversarial_within_types")
 N_DRAWN, N_KEPT, N_TYPES, N_LATENT = 2_400, 800, 4, 6
 NEIGHBOURS = 15
 
@@ -111,7 +111,7 @@ def run(level: float, way: str, seed: int) -> Point:
         warnings.simplefilter("always")
         warn_of_label(cells.batch, cells.types, ("batch", "cell_type"))
     correction: str | BatchCorrection = "conditional" if way == "none" else way
-    if way == "adversarial within types":
+    if way == "adversarial_within_types":
         correction = BatchCorrection("adversarial", conditional_on="cell_type")
     MultiVAE.setup_mudata(cells.mdata, batch_key=None if way == "none" else "batch")
     model = MultiVAE(cells.mdata, batch_correction=correction, n_latent=10, seed=seed)
@@ -154,17 +154,18 @@ def figure(points: list[Point], path: Path) -> None:
 
 def table(points: list[Point]) -> str:
     """Means over seeds, the worst in brackets."""
-    lines = ["| way | " + " | ".join(f"{x:g}" for x in LEVELS) + " |", "|---" * (len(LEVELS) + 1) + "|"]
+    levels = sorted({p.level for p in points})
+    lines = ["| way | " + " | ".join(f"{x:g}" for x in levels) + " |", "|---" * (len(levels) + 1) + "|"]
     for which in ("biology", "batch"):
-        for way in WAYS:
+        for way in (w for w in WAYS if any(p.way == w for p in points)):
             cells = []
-            for level in LEVELS:
+            for level in levels:
                 each = [getattr(p, which) for p in points if (p.way, p.level) == (way, level)]
                 cells.append(
                     f"{np.mean(each):.3f} ({min(each):.3f})" if each and np.isfinite(each).all() else ""
                 )
             lines.append(f"| {which}: {way} | " + " | ".join(cells) + " |")
-    told = ["yes" if any(p.warned for p in points if p.level == x) else "no" for x in LEVELS]
+    told = ["yes" if any(p.warned for p in points if p.level == x) else "no" for x in levels]
     return "\n".join([*lines, "| a warning is given | " + " | ".join(told) + " |"])
 
 
