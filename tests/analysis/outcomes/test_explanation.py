@@ -49,7 +49,7 @@ def model() -> MultiVAE:
 @pytest.mark.parametrize("outcome", list(HEADS))
 def test_attributions_add_up_to_the_prediction(model: MultiVAE, outcome: str) -> None:
     pytest.importorskip("captum")
-    found = model.explain(outcome, n_steps=64)
+    found = model.explain(outcome, n_steps=256)
     moved = found.modalities.sum(axis=1)
     assert found.error.abs().max() < 0.02 * moved.abs().max() + 1e-4
     n_units = 8 if HEADS[outcome].level == "donor" else 32
