@@ -11,6 +11,7 @@ import numpy as np
 from multiomics_vae.heads import Head
 from multiomics_vae.model import MultiVAE
 from multiomics_vae.objective import ObjectiveConfig, SubsetObjective
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.training.balance import ModalityWeights
 from multiomics_vae.training.config import TrainingConfig
 
@@ -24,8 +25,8 @@ class ModelSettings:
 
     Parameters
     ----------
-    n_latent, n_hidden, n_layers, dropout, input_dropout, fusion, prior, transforms, projections, decoders,
-    dispersions, encode_covariates
+    n_latent, n_hidden, n_layers, dropout, input_dropout, fusion, disagreement_gate, prior, transforms,
+    projections, decoders, dispersions, encode_covariates, batch_correction
         As in `MultiVAE`.
     other_heads
         Heads of further outcomes that are trained beside the one that is judged. Their labels of held-out
@@ -43,12 +44,14 @@ class ModelSettings:
     dropout: float = 0.1
     input_dropout: float = 0.2
     fusion: str = "product"
+    disagreement_gate: bool = False
     prior: str = "standard_normal"
     transforms: str | Mapping[str, str] = "auto"
     projections: str | int | Mapping[str, int] = "auto"
     decoders: str | Mapping[str, str] = "auto"
     dispersions: str | Mapping[str, str] = "feature"
     encode_covariates: bool = True
+    batch_correction: str | BatchCorrection = "conditional"
     other_heads: Mapping[str, Head] = field(default_factory=dict)
 
     def make(self, mdata: MuData, heads: Mapping[str, Head], seed: int) -> MultiVAE:
@@ -71,12 +74,14 @@ class ModelSettings:
             dropout=self.dropout,
             input_dropout=self.input_dropout,
             fusion=self.fusion,
+            disagreement_gate=self.disagreement_gate,
             prior=self.prior,
             transforms=self.transforms,
             projections=self.projections,
             decoders=self.decoders,
             dispersions=self.dispersions,
             encode_covariates=self.encode_covariates,
+            batch_correction=self.batch_correction,
             heads={**self.other_heads, **heads},
             seed=seed,
         )
@@ -110,8 +115,8 @@ class TrainingSettings:
     early_stopping: bool = TrainingConfig.early_stopping
     patience: int | None = TrainingConfig.patience
     accelerator: str = TrainingConfig.accelerator
-    subset_objective: SubsetObjective = ObjectiveConfig.subset_objective
-    subset_weight: float = ObjectiveConfig.subset_weight
+    subset_objective: SubsetObjective | None = None
+    subset_weight: float | None = None
     n_subsets: int | None = ObjectiveConfig.n_subsets
     modality_dropout: float = ObjectiveConfig.modality_dropout
     modality_weights: ModalityWeights = "equal"
