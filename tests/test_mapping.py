@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from multiomics_vae import MultiVAE
+from multiomics_vae import Head, MultiVAE
 from multiomics_vae.errors import CheckpointError, InputError, MultiomicsWarning, NotFittedError
 from multiomics_vae.extension import extend_module, learned
 from multiomics_vae.training.plan import TrainingPlan
@@ -335,3 +335,25 @@ def test_extending_by_nothing_changes_nothing(reference: MultiVAE) -> None:
     same = extend_module(reference.module, (0, 0), encode_covariates=True)
     assert same.state_dict().keys() == reference.module.state_dict().keys()
     assert not learned(same)
+
+
+# Heads
+
+
+def _with_types(mdata: mudata.MuData) -> mudata.MuData:
+    mdata.obs["type"] = np.where(np.arange(mdata.n_obs) // 2 % 2, "B", "T")
+    return mdata
+
+
+def test_heads_stay_as_they_are_and_answer_for_new_cells() -> None:
+    cells = register(_with_types(make_cells(n_cells=60)), batch_key="batch", outcomes={"type": "categorical"})
+    fitted = train(make_model(cells, heads={"type": Head(n_hidden=6)}), 3)
+    unlabelled = new_cells()  # without the column that the head was trained on
+    mapped = MultiVAE.map_query(unlabelled, fitted, **QUICK)
+    before, after = fitted.module.state_dict(), mapped.module.state_dict()
+    of_heads = [name for name in before if name.startswith("heads.")]
+    assert of_heads
+    assert all(torch.equal(before[name], after[name]) for name in of_heads)
+    table = mapped.predict("type").table
+    assert list(table.index) == list(unlabelled.obs_names)
+    np.testing.assert_allclose(table[["p_B", "p_T"]].sum(axis=1), 1.0, rtol=1e-5)
