@@ -31,12 +31,12 @@ def step(plan: Plan) -> PartRecord:
         auto: Prepared = ours_auto.call("prepare", spec, "auto")
         note_prepared(sheet, "MultiVAE, decoders of its own choice", auto)
         rows = [("MULTIVI", peer, MULTIVI_DEFAULTS)]
-        rows += [("MultiVAE", ours, variant) for variant in variants]
+        cheapest = multivae_variants(plan.sizes.features_per_step // 5)[-1]
+        rows += [("MultiVAE", ours, variant) for variant in (*variants, cheapest)]
         if auto.description != own.description:
-            chosen = Variant(
-                f"{variants[0].label}, decoders by default: {auto.description}", variants[0].options
-            )
-            rows.insert(3, ("MultiVAE", ours_auto, chosen))
+            for variant in (variants[0], variants[-1], cheapest):
+                label = f"{variant.label}, decoders by default: {auto.description}"
+                rows.append(("MultiVAE", ours_auto, Variant(label, variant.options, variant.missing)))
         failed: set[tuple[str, str]] = set()
         for n_round in sheet.rounds(plan.repeats):
             for batch_size in plan.batch_sizes:

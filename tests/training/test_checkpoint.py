@@ -236,10 +236,11 @@ def test_row_56_archived_first_format_is_read_and_its_parts_still_written_byte_f
     assert torch.equal(loaded.tensors["encoders.rna.weight"], torch.tensor([[0.5, -0.25, 1], [0, 2, -1.5]]))
     assert loaded.tensors["steps"].item() == 42
     # What later formats added is said to be off.
-    added = ("disagreement_gate", "heads")
+    added = ("disagreement_gate", "heads", "batch_correction")
     config = {name: value for name, value in loaded.config.items() if name not in added}
     tensors = {name: tensor for name, tensor in loaded.tensors.items() if name != "covariates.learned"}
-    assert [loaded.config[name] for name in added] == [False, []]
+    assert [loaded.config[name] for name in added[:2]] == [False, []]
+    assert loaded.config["batch_correction"]["kind"] == "conditional"
     save_checkpoint(tmp_path / "model", replace(loaded, config=config, tensors=tensors))
     written, archived = content_of(tmp_path / "model"), content_of(FIXTURE)
     own = json.loads(written.pop("manifest.json")), json.loads(archived.pop("manifest.json"))
