@@ -77,7 +77,9 @@ class MappingModel(TrainableModel):
 
         Categories of batch and covariates that the reference has not seen get weights of their own, which
         start at the average of the known ones; they alone are learned, from the new cells (scArches,
-        Lotfollahi et al. 2022). Where there is no new category nothing is learned.
+        Lotfollahi et al. 2022). Where there is no new category nothing is learned. Heads and their
+        calibration stay those of the reference, so the new cells need no labels. A batch correction within
+        types is left out where the new cells have none.
 
         Features are matched by name. Extra ones, and extra modalities, are left out. Missing ones count as
         not measured: they leave the encoders where they are, are taken into account in the depth, and have
@@ -364,6 +366,9 @@ class MappingModel(TrainableModel):
         return read(
             mdata, saved.schema, _tolerance(memory_from_tensors(_memory_tensors(saved.aids), saved.module))
         )
+
+    def _feature_tolerance(self) -> Tolerance | None:
+        return _tolerance(self._memory) if is_query(self.module) else None
 
     def _read(self, mdata: MuData) -> MultimodalData:
         """Other cells; those of a query may lack the features that it may."""

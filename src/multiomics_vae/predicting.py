@@ -19,7 +19,9 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.selection import CellSelection, select_cells
 from multiomics_vae.data.sources import shown
+from multiomics_vae.data.tolerance import Tolerance
 from multiomics_vae.errors import InputError, warn
+from multiomics_vae.extension import is_query
 from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.training.config import check_whole
 
@@ -203,7 +205,8 @@ class PredictingModel(CheckableModel):
         place = list(self.module.readers).index(reader)
         if place not in self._aids.outcomes:
             found = None
-            if len(self.validation_indices):
+            # The heads of a query are its reference's: new cells say nothing of their probabilities.
+            if len(self.validation_indices) and not is_query(self.module):
                 found = held_out_calibration(self.module, self._data, self.validation_indices, reader)
             self._aids = self._aids.with_outcome(place, found)
         return self._aids.outcomes[place]
@@ -214,10 +217,15 @@ class PredictingModel(CheckableModel):
             self._outcome_calibration(reader)
         return super()._all_aids()
 
+    def _feature_tolerance(self) -> Tolerance | None:
+        """How many features other cells may lack; None for none."""
+        return None
+
     def _others(self, mdata: MuData, donor_needed: bool) -> MultimodalData:
         """Other cells, of batches that the model may not know."""
         schema = self._data.schema
-        data = read(mdata, schema, average_new_batches=True, donor_needed=donor_needed)
+        tolerance = self._feature_tolerance()
+        data = read(mdata, schema, tolerance, average_new_batches=True, donor_needed=donor_needed)
         new = data.batch < 0
         if new.any() and schema.batch is not None:
             column = find_column(mdata, schema.batch.key, "batch_key").values

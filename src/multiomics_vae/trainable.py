@@ -30,6 +30,7 @@ from multiomics_vae.objective import (
     penalty_weights,
     with_correction,
 )
+from multiomics_vae.penalties.correction import BatchCorrection
 from multiomics_vae.predicting import PredictingModel
 from multiomics_vae.training.balance import ModalityWeights, starting_weights
 from multiomics_vae.training.config import TrainingConfig, check_whole
@@ -43,7 +44,7 @@ from multiomics_vae.training.resumable import (
     check_same_cells,
     read_unfinished,
 )
-from multiomics_vae.training.run import TrainingRun, fingerprint
+from multiomics_vae.training.run import TrainingRun, fingerprint, split_cells
 from multiomics_vae.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -184,9 +185,20 @@ class TrainableModel(PredictingModel):
             n_features_per_step=n_features_per_step,
         )
         held_out = None if validation_indices is None else select_cells(self._data, validation_indices)
-        training, validation = split(
-            self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage
-        )
+        mapped = is_query(self.module)
+        if mapped and held_out is None:
+            # Its heads learn nothing, and a donor that was held out whole would take its new batch along.
+            training, validation = split_cells(self._data.n_cells, validation_size, config.seed)
+        else:
+            training, validation = split(
+                self._data, self.config.heads, held_out, validation_size, config.seed, allow_leakage or mapped
+            )
+        correction = self.config.batch_correction
+        stratum = correction.conditional_on
+        no_types = stratum is not None and self._data.strata is None
+        if no_types and mapped:
+            # Cells are mapped to learn their types, and without them types would be taken for batches.
+            correction = BatchCorrection()
         kind, subset_weight = objective_for(self._data.present[training], subset_objective, subset_weight)
         objective = ObjectiveConfig(
             subset_objective=kind,
@@ -195,11 +207,10 @@ class TrainableModel(PredictingModel):
             modality_dropout=modality_dropout,
             kl_weight=kl_weight,
             free_bits=free_bits,
-            penalties=penalty_weights(with_correction(penalties, self.config.batch_correction)),
-            corrected=self.config.batch_correction.keys,
+            penalties=penalty_weights(with_correction(penalties, correction)),
+            corrected=correction.keys,
         )
-        stratum = self.config.batch_correction.conditional_on
-        if stratum is not None and self._data.strata is None:
+        if no_types and not mapped:
             raise InputError(
                 f"The batch correction is conditional on {stratum!r}, and obs has no such column. Add it "
                 f"before the model is loaded: mdata.obs[{stratum!r}] = types"

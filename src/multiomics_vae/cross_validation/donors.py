@@ -123,7 +123,13 @@ class Donors:
         return made
 
 
-def read_donors(mdata: MuData, options: SetupOptions, outcome: str, covariates: Sequence[str]) -> Donors:
+def read_donors(
+    mdata: MuData,
+    options: SetupOptions,
+    outcome: str,
+    covariates: Sequence[str],
+    also: Sequence[str] = (),
+) -> Donors:
     """Look at the donors of a MuData.
 
     Parameters
@@ -136,6 +142,8 @@ def read_donors(mdata: MuData, options: SetupOptions, outcome: str, covariates: 
         What is to be predicted, as registered.
     covariates
         Columns of obs that a form would tell; of a donor the first known value counts.
+    also
+        Further columns of obs that models read.
 
     Raises
     ------
@@ -159,7 +167,7 @@ def read_donors(mdata: MuData, options: SetupOptions, outcome: str, covariates: 
     labelled = np.flatnonzero((data.donor >= 0) & ~np.isnan(of_cells).any(axis=1))
     labelled_cell = np.full(len(known), -1)
     labelled_cell[data.donor[labelled][::-1]] = labelled[::-1]
-    keys = list(dict.fromkeys([*_named(options), *covariates]))
+    keys = list(dict.fromkeys([*_named(options), *covariates, *also]))
     columns = pd.DataFrame(
         {key: find_column(mdata, key, "cross_validate").values for key in keys},
         index=pd.Index(data.cell_names),

@@ -54,6 +54,14 @@ class ModelSettings:
     batch_correction: str | BatchCorrection = "conditional"
     other_heads: Mapping[str, Head] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of obs that such a model reads beside those of its set-up."""
+        correction = self.batch_correction
+        if isinstance(correction, str) or correction.conditional_on is None:
+            return ()
+        return (correction.conditional_on,)
+
     def make(self, mdata: MuData, heads: Mapping[str, Head], seed: int) -> MultiVAE:
         """A model of cells that are set up.
 

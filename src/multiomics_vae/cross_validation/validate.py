@@ -114,10 +114,11 @@ def cross_validate(
             raise InputError(f"{name} is a share from 0 to below 1, not {share!r}: {name}=0.2")
     if isinstance(covariates, str):
         raise InputError(f"covariates is a list of columns, not {covariates!r}: covariates=[{covariates!r}]")
-    donors = read_donors(mdata, _options(mdata, outcome, groups), outcome, covariates)
+    settings = model or ModelSettings()
+    donors = read_donors(mdata, _options(mdata, outcome, groups), outcome, covariates, settings.columns)
     recipe = Recipe(
         head or Head(level="donor"),
-        model or ModelSettings(),
+        settings,
         training or TrainingSettings(),
         calibration_share,
         level,

@@ -30,6 +30,7 @@ from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.gaps import FeatureNorms
 from multiomics_vae.data.registration import read
 from multiomics_vae.data.schema import Schema
+from multiomics_vae.data.strata import with_strata
 from multiomics_vae.data.tolerance import Tolerance, with_new_categories
 from multiomics_vae.errors import InputError, warn
 from multiomics_vae.extension import extend_module
@@ -111,6 +112,7 @@ def make_query(mdata: Any, reference: Reference, max_missing: float) -> Query:
     tolerance = Tolerance(max_missing, () if memory is None else memory.norms)
     schema, n_new = with_new_categories(mdata, reference.schema)
     data = read(mdata, schema, tolerance).with_own_values()
+    data = with_strata(data, mdata, reference.config.batch_correction.conditional_on, needed=False)
     if memory is None:
         raise InputError(
             "The reference was saved without a memory of its cells, by an older version. Give the cells that "
@@ -238,7 +240,7 @@ def _with_room(aids: PredictionAids, module: MultimodalModule, n_new: int) -> Pr
         )
         for direction, depth in aids.depths.items()
     }
-    return PredictionAids(depths, aids.calibration)
+    return PredictionAids(depths, aids.calibration, aids.outcomes)
 
 
 def _padded(row: torch.Tensor, place: int, n: int) -> torch.Tensor:

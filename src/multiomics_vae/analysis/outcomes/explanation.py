@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.analysis.outcomes.path_gradients import encoder_inputs, path_gradients
+from multiomics_vae.analysis.outcomes.scores import cells_of_donors
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.loader import MinibatchLoader
 from multiomics_vae.data.minibatch import Minibatch, ModalityBatch
@@ -265,8 +266,9 @@ def _units(
     device = next(reader.parameters()).device
     if reader.of_donors:
         assert data.labels is not None
-        for code in np.unique(data.donor[cells][data.donor[cells] >= 0]):
-            own = cells[data.donor[cells] == code]
+        known = cells_of_donors(data, cells, reader)
+        for code in np.unique(data.donor[known]):
+            own = known[data.donor[known] == code]
             (minibatch,) = MinibatchLoader(data, own, len(own))
             yield [data.labels.donor_names[code]], minibatch.to(device)
         return

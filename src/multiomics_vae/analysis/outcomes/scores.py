@@ -145,12 +145,7 @@ def _of_donors(
     seed: int,
 ) -> OutcomeScores:
     labels = donor_outcomes(data, data.schema.outcome(reader.name))
-    cells = cells[data.donor[cells] >= 0]
-    if len(cells) == 0:
-        raise InputError(
-            f"{reader.name!r} is predicted of donors, and the donor of none of these cells is known. Say "
-            f"whose they are: mdata.obs[{data.schema.donor_key!r}] = ..."
-        )
+    cells = cells_of_donors(data, cells, reader)
     donors, group = np.unique(data.donor[cells], return_inverse=True)
     sums = PooledSums(1 + n_samples, len(donors), reader.hidden.n_outputs)
     log_weights = torch.empty(len(cells))
@@ -174,3 +169,20 @@ def _of_donors(
         cell_names=data.cell_names[cells],
         attention=sums.weights(log_weights, torch.from_numpy(group)).numpy(),
     )
+
+
+def cells_of_donors(data: MultimodalData, cells: np.ndarray, reader: OutcomeReader) -> np.ndarray:
+    """Those of some cells whose donor is known.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    known: np.ndarray = cells[data.donor[cells] >= 0]
+    if len(known) == 0:
+        raise InputError(
+            f"{reader.name!r} is predicted of donors, and the donor of none of these cells is known. Say "
+            f"whose they are: mdata.obs[{data.schema.donor_key!r}] = ..."
+        )
+    return known
