@@ -45,6 +45,8 @@ class Case:
 CASES = {
     "snare": Case("snareseq_mouse_cortex", {"rna": "nb", "atac": "bernoulli"}),
     "cite": Case("pbmc_cite_mosaic_10k_5k", {"rna": "nb", "prot": "protein_mixture"}, "batch", 1_000),
+    "tea": Case("pbmc_teaseq_mosaic", {"rna": "nb", "prot": "protein_mixture"}, None, 1_000),
+    "midas": Case("pbmc_mosaic_midas", {"rna": "nb", "prot": "protein_mixture"}, "batch"),
 }
 
 

@@ -46,8 +46,8 @@ class ByHand:
         weighted = sum(self.experts.mean[m, 0] * self.experts.log_variance[m, 0].neg().exp() for m in chosen)
         return Normal(weighted / precision, precision**-0.5)
 
-    def log_likelihood(self, q: Normal, modality: int) -> Tensor:
-        z = (q.mean + SHIFT * q.stddev).unsqueeze(0)
+    def log_likelihood(self, q: Normal, modality: int, at_mean: bool = False) -> Tensor:
+        z = (q.mean if at_mean else q.mean + SHIFT * q.stddev).unsqueeze(0)
         batch, covariates = self.batch.modalities[modality], self.batch.covariates
         outputs = self.module.decode(modality, z, covariates)
         cells = CellContext(batch.depth, covariates.batch, batch.coverage)
@@ -77,7 +77,9 @@ def loss_by_hand(
                 continue
             q = hand.posterior(available)
             targets = available if config.subset_objective == "within" else hand.present
-            part = -sum(WEIGHTS[m] * hand.log_likelihood(q, m) for m in targets) + beta * hand.kl(q).sum()
+            unseen = set(targets) - available if config.subset_objective == "both" else set()
+            part = -sum(WEIGHTS[m] * hand.log_likelihood(q, m, m in unseen) for m in targets)
+            part = part + beta * hand.kl(q).sum()
             if config.subset_objective in ("within", "both"):
                 part = part + beta * kl_divergence(joint, q).sum()
             total += config.subset_weight * part

@@ -263,8 +263,8 @@ def test_cross_makes_a_subset_too_sure(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", ["product", "gated"])
-def test_both_is_between_the_two(fusion: str) -> None:
-    """KL(q_A ‖ q_all) + KL(q_all ‖ q_A) is least at the geometric mean of both variances: √(1/3) = .577."""
+def test_both_predicts_the_others_and_stays_honest(fusion: str) -> None:
+    """What a subset has not seen is read at its mean, so it does not make the subset surer."""
     found = posterior_of_first(fusion, "both")
-    assert found.variance_ratio == pytest.approx(1 / np.sqrt(3), abs=0.06)
-    assert 0.74 < found.coverage < 0.84
+    assert 0.85 < found.variance_ratio < 1.15
+    assert 0.85 < found.coverage < 0.95

@@ -35,6 +35,7 @@ DECODERS = ("linear", "mlp")
 ROWS_AT_ONCE = 512
 PROJECTION_CELLS = 20_000
 PROJECTION_BYTES = 1 << 28
+FEWEST_TO_HIDE = 32
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ModelConfig:
     n_latent, n_hidden, n_layers
         K, width of the hidden layers, hidden layers of an encoder.
     dropout, input_dropout
-        Shares dropped in training, of hidden units and of encoder inputs.
+        Shares dropped in training, of hidden units and of encoder inputs (of `FEWEST_TO_HIDE` or more).
     fusion, prior
         Names in their registries.
     n_prior_components
@@ -219,6 +220,7 @@ def _modality_parts(
     transform = TRANSFORMS[chosen.transform](statistics)
     if chosen.n_projection and projection is None:
         projection = Projection.empty(transform.n_outputs, chosen.n_projection)
+    n_inputs = projection.n_outputs if projection else transform.n_outputs
     encoder = Encoder(
         transform=transform,
         projection=projection,
@@ -227,7 +229,8 @@ def _modality_parts(
         n_layers=config.n_layers,
         dropout=config.dropout,
         n_latent=config.n_latent,
-        input_dropout=config.input_dropout,
+        # Of few inputs each may be the only one that says something.
+        input_dropout=config.input_dropout if n_inputs >= FEWEST_TO_HIDE else 0.0,
     )
     decoder = Decoder(
         n_latent=config.n_latent,

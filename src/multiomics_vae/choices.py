@@ -30,7 +30,8 @@ NOT_CHOSEN = -(2**31)
 
 LSI_COMPONENTS = 50
 WIDEST_DIRECT_INPUT = 30_000
-LINEAR_WEIGHT_PRECISION = 100.0
+# Of the prior on a linear decoder's weights, where features are seen in few cells and where they are not.
+SPARSE_WEIGHT_PRECISION, WEIGHT_PRECISION = 100.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ def resolve(
                 data, m, np.arange(data.n_cells), transform, n_projection, choices.seed
             )
         decoder = _pick(choices.decoders, modality.name, names, "decoders", AUTO)
+        sparse = _is_sparse(summary, n_cells, choices.n_hidden, likelihood.support)
         if decoder == AUTO:
-            decoder = _suitable_decoder(summary, n_cells, choices.n_hidden, likelihood.support)
+            decoder = "linear" if sparse else "mlp"
         if decoder not in DECODERS:
             raise InputError(f"There is no decoder called {decoder!r}. {did_you_mean(decoder, DECODERS)}")
         projections.append(projection)
@@ -129,7 +131,7 @@ def resolve(
                 transform=transform.name,
                 n_projection=projection.n_outputs if projection else 0,
                 decoder=decoder,
-                weight_precision=LINEAR_WEIGHT_PRECISION if decoder == "linear" else 0.0,
+                weight_precision=_weight_precision(decoder, sparse),
                 dispersion=_pick(choices.dispersions, modality.name, names, "dispersions", "feature"),
                 n_categories=tuple(summary.n_categories.tolist()) if likelihood.support == "codes" else None,
                 has_unobserved=summary.has_unobserved,
@@ -202,10 +204,16 @@ def _n_projection(wanted: str | int, transform: str, width: int, modality: str) 
     return wanted
 
 
-def _suitable_decoder(statistics: FeatureStatistics, n_cells: int, n_hidden: int, support: str) -> str:
-    """A linear decoder where a feature is seen in fewer cells than a hidden layer has weights for it."""
+def _is_sparse(statistics: FeatureStatistics, n_cells: int, n_hidden: int, support: str) -> bool:
+    """Whether a feature is seen in fewer cells than a hidden layer has weights for it."""
     if support in ("real", "codes", "fractions"):
         cells_a_feature = float(n_cells)
     else:
         cells_a_feature = float(statistics.nonzero_fraction.mean()) * n_cells
-    return "linear" if cells_a_feature < n_hidden else "mlp"
+    return cells_a_feature < n_hidden
+
+
+def _weight_precision(decoder: str, sparse: bool) -> float:
+    if decoder != "linear":
+        return 0.0
+    return SPARSE_WEIGHT_PRECISION if sparse else WEIGHT_PRECISION

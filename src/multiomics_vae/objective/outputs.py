@@ -72,7 +72,9 @@ def log_likelihoods(
         readers = [v for v, view in enumerate(views) if m in view.targets]
         if len(batch.rows) == 0 or not readers:
             continue
-        z = [watch(views[v].z, m) if watch and v == 0 else views[v].z for v in readers]
+        z = [views[v].read_by(m) for v in readers]
+        if watch and readers[0] == 0:
+            z[0] = watch(z[0], m)
         weights = [views[v].weights[:, batch.rows] * views[v].counted[batch.rows] for v in readers]
         of_loss = -modality_weights[m] / minibatch.n_cells
         found = module.log_likelihood(

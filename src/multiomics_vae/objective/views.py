@@ -29,6 +29,9 @@ class View:
         Modalities whose log likelihood is wanted.
     weight
         Of the bound of this subset in the loss.
+    own
+        Modalities whose log likelihood is that of draws; that of the others among ``targets`` is taken at
+        the means.
     """
 
     posterior: GaussianMixture
@@ -36,17 +39,27 @@ class View:
     counted: Tensor
     targets: Subset
     weight: float = 1.0
+    own: Subset = ()
 
     @property
     def weights(self) -> Tensor:
         """Weights of the draws: ``(C, B)``."""
         return self.posterior.log_weights.exp()
 
+    def read_by(self, modality: int) -> Tensor:
+        """Where a modality's decoder reads the posterior: at the draws, or at the means: ``(C, B, K)``.
+
+        What a subset has not seen says where its posterior should lie. Read at draws it would also say how
+        wide it should be, and it always wants to have been seen: narrower than what is known allows.
+        """
+        return self.z if modality in self.own else self.posterior.components.mean
+
 
 def joint_view(module: MultimodalModule, evidence: Evidence, available: Tensor, noise: StepNoise) -> View:
     """The view of all cells that predicts every modality, given what is available, ``(B, M)``."""
     everyone = torch.ones(len(available), dtype=torch.bool, device=available.device)
-    return _view(module, evidence, available, everyone, tuple(range(module.n_modalities)), noise)
+    every = tuple(range(module.n_modalities))
+    return _view(module, evidence, available, everyone, every, every, noise)
 
 
 def subset_views(
@@ -76,9 +89,11 @@ def subset_views(
         chosen[list(subset)] = True
         available = present & chosen  # (B, M)
         counted = available.any(1) & (available != present).any(1)  # (B,)
-        targets = subset if config.subset_objective == "within" else tuple(range(module.n_modalities))
+        every = tuple(range(module.n_modalities))
+        targets = subset if config.subset_objective == "within" else every
+        own = every if config.subset_objective == "cross" else subset
         # Drawn also where no cell counts: every process must draw as often as the others.
-        view = _view(module, evidence, available, counted, targets, noise, config.subset_weight)
+        view = _view(module, evidence, available, counted, targets, own, noise, config.subset_weight)
         if bool(counted.any()):
             views.append(view)
     return views
@@ -102,12 +117,13 @@ def _view(
     available: Tensor,
     counted: Tensor,
     targets: Subset,
+    own: Subset,
     noise: StepNoise,
     weight: float = 1.0,
 ) -> View:
     posterior = module.fuse(evidence, available).posterior
     z = posterior.components.at(noise.like(posterior.components.mean))  # (C, B, K)
-    return View(posterior, z, counted, targets, weight)
+    return View(posterior, z, counted, targets, weight, own)
 
 
 def _subsets(n_subsets: int | None, n_modalities: int, noise: StepNoise) -> list[Subset]:
