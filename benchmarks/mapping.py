@@ -19,6 +19,7 @@ from typing import Any
 
 import mudata as md
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
@@ -149,7 +150,10 @@ def scvi(task: Task, out: Path) -> list[Mapped]:
 
 
 def ours(task: Task, out: Path) -> list[Mapped]:
-    """MultiVAE with its defaults: `map_query`, `transfer_labels` and `mapping_confidence`."""
+    """MultiVAE with its defaults: `map_query`, `transfer_labels` and `mapping_confidence`.
+
+    ``shared``: with what the cells of the query share, told from the reference's cells.
+    """
     from multiomics_vae import MultiVAE
 
     cells = task.mdata[task.is_reference].copy()
@@ -164,9 +168,10 @@ def ours(task: Task, out: Path) -> list[Mapped]:
         mapped = MultiVAE.map_query(new, model, seed=task.seed, progress=False)
         table = mapped.transfer_labels("cell_type", cells, unlabelled=[UNLABELLED])
         confidence = mapped.mapping_confidence(false_alarms=FALSE_ALARMS)
-        p_value = confidence["p_value"].to_numpy()
         labels = table["nearest_label"].to_numpy().astype(str)
-        found.append(Mapped(name, labels, confidence["strangeness"].to_numpy(), p_value))
+        found.append(told(name, labels, confidence))
+        if name == "multivae":
+            found.append(told(f"{name}, shared", labels, mapped.mapping_confidence(shared=True)))
         plain = by_neighbours(
             task,
             f"{name}, 15-NN",
@@ -174,14 +179,17 @@ def ours(task: Task, out: Path) -> list[Mapped]:
             mapped.get_latent_representation(),
         )
         found.append(plain)
-    # What cells of one laboratory share, looked for before any weight of the new libraries is learned.
+    # Before any weight of the new libraries is learned, which could have learned what is new in them.
     mapped = MultiVAE.map_query(query, model, train=False, seed=task.seed, progress=False)
-    labels = mapped.transfer_labels("cell_type", cells, unlabelled=[UNLABELLED], false_alarms=0)
-    confidence = mapped.mapping_confidence(false_alarms=FALSE_ALARMS, shared=True)
-    strangeness, p_value = (confidence[name].to_numpy() for name in ("strangeness", "p_value"))
-    names = labels["nearest_label"].to_numpy().astype(str)
-    found.append(Mapped("multivae, untrained, shared", names, strangeness, p_value))
+    table = mapped.transfer_labels("cell_type", cells, unlabelled=[UNLABELLED], false_alarms=0)
+    labels = table["nearest_label"].to_numpy().astype(str)
+    found.append(told("multivae, untrained, shared", labels, mapped.mapping_confidence(shared=True)))
     return found
+
+
+def told(name: str, labels: np.ndarray, confidence: pd.DataFrame) -> Mapped:
+    """What `mapping_confidence` says."""
+    return Mapped(name, labels, confidence["strangeness"].to_numpy(), confidence["p_value"].to_numpy())
 
 
 def reference_of(task: Task, cells: md.MuData, out: Path) -> Any:

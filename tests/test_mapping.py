@@ -14,6 +14,7 @@ import scipy.sparse as sp
 import torch
 
 from multiomics_vae import MultiVAE
+from multiomics_vae.analysis.mapping.memory import memory_from_tensors
 from multiomics_vae.errors import CheckpointError, InputError, MultiomicsWarning, NotFittedError
 from multiomics_vae.extension import extend_module, learned
 from multiomics_vae.training.plan import TrainingPlan
@@ -262,6 +263,57 @@ def test_a_query_is_saved_and_loaded(reference: MultiVAE, tmp_path: Path) -> Non
     assert set(learned(again.module)) == set(learned(query.module))
     train(again, 1)
     assert all(torch.equal(again.module.state_dict()[n], t) for n, t in _frozen(query).items())
+
+
+EVERY_KIND = {
+    "rna": "nb",
+    "atac": "bernoulli",
+    "prot": "protein_mixture",
+    "shape": "gaussian",
+    "meth": "beta_binomial",
+    "code": "categorical",
+}
+
+
+@pytest.fixture(scope="module")
+def every_kind() -> tuple[mudata.MuData, MultiVAE]:
+    """Cells of which 40 lack a modality, all without a feature, and their model."""
+    cells = make_cells(EVERY_KIND, n_cells=150, missing_entries=True)
+    reference = train(make_model(register(cells, EVERY_KIND, batch_key="batch")), 2, validation_size=0.3)
+    lacking = {"meth": range(40)}
+    new = new_cells(120, likelihoods=EVERY_KIND, missing_entries=True, lacking=lacking)
+    new = without(new, "rna", ["rna:f1"])
+    return new, MultiVAE.map_query(new, reference, **QUICK)
+
+
+def test_what_cells_share_is_read_from_every_kind_and_is_saved(
+    every_kind: tuple[mudata.MuData, MultiVAE], tmp_path: Path
+) -> None:
+    new, query = every_kind
+    table = query.mapping_confidence(shared=True)
+    assert table["shared"].isna().sum() == 40  # too few to be a cohort of their own
+    query.save(tmp_path / "query")
+    again = MultiVAE.load(tmp_path / "query", new)
+    pd.testing.assert_frame_equal(again.mapping_confidence(shared=True), table, rtol=1e-3, atol=1e-3)
+
+
+def test_a_saved_query_whose_cohort_cannot_be_is_refused(
+    every_kind: tuple[mudata.MuData, MultiVAE],
+) -> None:
+    query = every_kind[1]
+    query.mapping_confidence(shared=True)
+    memory = query._own_memory()
+    assert memory is not None
+    tensors = memory.to_tensors()
+    again = memory_from_tensors(tensors, query.module)
+    assert again is not None
+    assert set(again.cohorts) == {((0, 1, 2, 3, 4, 5), m) for m in range(5)}  # not of codes
+    place = "cohort/0+1+2+3+4+5/0/"
+    name = place + "held_out"
+    with pytest.raises(CheckpointError, match="does not fit its reference"):
+        memory_from_tensors({**tensors, name: tensors[name][1:].clone()}, query.module)
+    with pytest.raises(CheckpointError, match=r"MultiVAE\.map_query\(mdata, reference\)"):
+        memory_from_tensors({**tensors, place + "directions": tensors[name]}, query.module)
 
 
 def _frozen(model: MultiVAE) -> dict[str, torch.Tensor]:

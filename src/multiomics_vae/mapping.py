@@ -156,11 +156,12 @@ class MappingModel(TrainableModel):
         - ``distance``: z lies far from the known cells, the mean distance of the 50 nearest of them.
         - ``surprise``: one half of its features does not tell the other, the log likelihood of hidden
           features at the mean of z, less what is usual at the cell's depth.
-        - ``shared``: it differs from what the model expects in what many of the query's cells differ in and
-          known cells do not, the log ratio of query and known cells among its neighbours along the leading
-          directions of the residuals.
+        - ``shared``: what it shows speaks for the query's cells around it in z against the known ones around
+          it, the log likelihood ratio of their two profiles, and so does what the query's cells next to it
+          show.
 
-        Modalities count by how much each tells of z. ``strangeness`` = log Σ exp of them.
+        ``surprise`` weights modalities by how much each tells of z, ``shared`` adds log likelihood ratios up.
+        ``strangeness`` = log(exp distance + exp surprise + 5 exp shared).
 
         Parameters
         ----------
@@ -170,10 +171,10 @@ class MappingModel(TrainableModel):
             Share of cells like the reference's that are called unknown.
         shared
             Also look at what cells of the query share: it finds types that differ by little in many features,
-            if dozens of their cells are there. For cells of the same laboratory, mapped with
-            ``train=False``: what tells all new cells from the known ones counts as strange too, and what the
-            weights of a new batch have learned of a type they take from all other cells. Needs the cells of
-            the reference.
+            if dozens of their cells are there. Needs the cells of the reference, and 50 cells of the query.
+            What three quarters of the query differ in is taken for the laboratory. Cells of a known type that
+            an unknown one lies among are called unknown more often than is stated, and so may be those of a
+            rare one that is commoner than in the reference. Codes are not looked at.
 
         Returns
         -------

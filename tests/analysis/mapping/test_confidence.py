@@ -72,7 +72,12 @@ def test_what_many_new_cells_share_is_found_and_is_asked_for(
     assert query.mapping_confidence()["shared"].isna().all()
     table = query.mapping_confidence(shared=True)
     assert table["shared"][is_new].median() > table["shared"][~is_new].quantile(0.95)
+    assert (table["p_value"] < 0.05)[is_new].mean() > 0.6
     assert (table["p_value"] < 0.05)[~is_new].mean() < 0.15
+    # The same cells asked about as others, some of them.
+    pd.testing.assert_frame_equal(
+        query.mapping_confidence(new, new.obs_names[:7], shared=True), table.iloc[:7], rtol=1e-3, atol=1e-3
+    )
     with pytest.raises(InputError, match=r"reference_mdata=reference_mdata"):
         reference.mapping_confidence(new, shared=True)
 

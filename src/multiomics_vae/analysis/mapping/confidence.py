@@ -2,8 +2,8 @@
 
 Two things speak against a cell. Its z may lie where few known cells lie. Or it lies among known cells, since
 an encoder must put it somewhere, but is not what these are: then half of its features do not tell the other.
-A third, what it shares with other new cells, is that of `cohort.py`. Each is compared with held-out cells of
-the reference, which the model has not seen and does know.
+A third, what it shares with other new cells, is that of `cohort.py`; asked for, it counts most. Each
+is compared with held-out cells of the reference, which the model has not seen and does know.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from multiomics_vae.analysis.evidence import showing_only
-from multiomics_vae.analysis.mapping.cohort import Cohort
+from multiomics_vae.analysis.mapping.contrast import measured
 from multiomics_vae.analysis.mapping.labels import check_share
 from multiomics_vae.analysis.mapping.memory import (
     CellEvidence,
@@ -26,9 +25,7 @@ from multiomics_vae.analysis.mapping.memory import (
     cell_evidence,
     name_keys,
 )
-from multiomics_vae.analysis.mapping.residuals import hidden_residuals
 from multiomics_vae.data.dataset import MultimodalData
-from multiomics_vae.data.gaps import FeatureNorms
 from multiomics_vae.errors import InputError
 from multiomics_vae.module import MultimodalModule
 
@@ -39,6 +36,8 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
 SMALLEST_SHARE = 0.2
 BEYOND = 0.1
 MOST_TOLD = 0.99
+# How much each counts; what dozens of cells show more than what one does.
+COUNTS = {"distance": 1.0, "surprise": 1.0, "shared": 5.0}
 COLUMNS = ("p_value", "strangeness", "distance", "surprise", "shared")
 KNOWN, UNKNOWN = "known", "unknown"
 
@@ -83,23 +82,18 @@ def confidence_table(
                 "training: reference.train(validation_size=0.2)"
             )
         asked = cell_evidence(module, data, cells[rows], batch_size, given, memory.norms)
-        pairs = {"distance": [distances(held_out, asked, memory.known)]}
-        pairs["surprise"] = [surprise(held_out, asked, m) for m in given]
-        pairs["shared"] = [
-            shared(memory.cohorts[given, m], module, data, cells[rows], batch_size, given, m, memory.norms[m])
-            for m in given
-            if (given, m) in memory.cohorts
-        ]
-        weights = told_by(memory, given)
+        pairs = {
+            "distance": normal_scores(*distances(held_out, asked, memory.known)),
+            "surprise": weighted([surprise(held_out, asked, m) for m in given], told_by(memory, given)),
+        }
+        if any((given, m) in memory.cohorts for m in given):
+            pairs["shared"] = normal_scores(*shared(memory, module, data, cells[rows], asked.latent, given))
         known_total, asked_total = np.zeros(n), np.zeros(len(rows))
-        for name, several in pairs.items():
-            if not several:
-                continue
-            known, asked_here = weighted(several, weights if len(several) > 1 else np.ones(1))
+        for name, (known, asked_here) in pairs.items():
             columns[name][rows] = asked_here
             # A cell is strange if it is so in one respect: the largest counts, softly.
-            known_total += np.exp(known)
-            asked_total += np.exp(asked_here)
+            known_total += COUNTS[name] * np.exp(known)
+            asked_total += COUNTS[name] * np.exp(asked_here)
         columns["strangeness"][rows] = np.log(asked_total)
         columns["p_value"][rows] = p_values(known_total, asked_total)
     table = pd.DataFrame(columns, index=pd.Index(data.cell_names[cells]))
@@ -194,22 +188,37 @@ def surprise(held_out: CellEvidence, asked: CellEvidence, m: int) -> tuple[np.nd
 
 
 def shared(
-    cohort: Cohort,
+    memory: ReferenceMemory,
     module: MultimodalModule,
     data: MultimodalData,
     cells: np.ndarray,
-    batch_size: int,
+    latent: np.ndarray,
     given: Subset,
-    modality: int,
-    norms: FeatureNorms | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What cells share with new cells and not with known ones; of held-out and of asked cells."""
-    scores = []
+    """What speaks for the new cells around a cell against the known ones; of held-out and of asked cells.
+
+    Log likelihood ratios, which add up over modalities: one that tells nothing of it hardly moves them.
+
+    Parameters
+    ----------
+    memory
+        With cohorts of some of the modalities.
+    module, data, cells, given
+        The model, the cells, the positions asked about, the modalities that are looked at.
+    latent
+        E[z | x_A] of the cells asked about, ``(N, K)``.
+    """
+    cohorts = {m: memory.cohorts[given, m] for m in given if (given, m) in memory.cohorts}
+    scores = np.zeros(len(cells))
     for start in range(0, len(cells), CELLS_AT_ONCE):
-        here = showing_only(data.loaded(cells[start : start + CELLS_AT_ONCE]), given)
-        found = hidden_residuals(module, here, batch_size, modality, cohort.features, norms)
-        scores.append(cohort.scores(found, name_keys(here.cell_names)))
-    return cohort.held_out.astype(np.float64), np.concatenate(scores)
+        here = slice(start, start + CELLS_AT_ONCE)
+        loaded = data.loaded(cells[here])
+        keys = name_keys(loaded.cell_names)
+        for m, cohort in cohorts.items():
+            values = measured(loaded, m, cohort.features, module.likelihoods[m].support)
+            scores[here] += cohort.scores(latent[here], values, keys)
+    held_out = np.stack([cohort.held_out for cohort in cohorts.values()]).sum(axis=0, dtype=np.float64)
+    return held_out, scores
 
 
 def _fitted(x: np.ndarray, y: np.ndarray) -> Pipeline:

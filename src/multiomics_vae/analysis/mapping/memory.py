@@ -156,7 +156,7 @@ def memory_from_tensors(tensors: Mapping[str, Tensor], module: MultimodalModule)
             _check(name, tensor, (len(tensor), n_latent + 2 * len(subset)))
             held_out[subset] = _in_place(CellEvidence.from_tensor(tensor, n_latent), subset, n_modalities)
     found = {
-        place: Cohort.from_tensors(parts, module.likelihoods[place[1]].n_features)
+        place: Cohort.from_tensors(parts, module.likelihoods[place[1]].n_features, n_latent)
         for place, parts in cohorts.items()
     }
     for (subset, _), cohort in found.items():

@@ -13,7 +13,9 @@ from multiomics_vae.analysis.aids import PredictionAids
 from multiomics_vae.analysis.depth import DepthModel
 from multiomics_vae.analysis.direction import Direction
 from multiomics_vae.analysis.evidence import showing_only
-from multiomics_vae.analysis.mapping.cohort import MOST_CELLS, learn_cohort
+from multiomics_vae.analysis.latent import latent_table
+from multiomics_vae.analysis.mapping.cohort_learning import MOST_CELLS, Side, learn_cohort, often_seen
+from multiomics_vae.analysis.mapping.contrast import LEFT_OUT, measured
 from multiomics_vae.analysis.mapping.hidden_halves import showing_features
 from multiomics_vae.analysis.mapping.memory import (
     MOST_HELD_OUT,
@@ -38,7 +40,6 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.networks.covariates import CovariateEncoding
 
 BATCH_SIZE = 512
-MOST_NEW = 5_000
 FEWEST_STEPS, FEWEST_EPOCHS = 400, 15
 LEARNING_RATE = 1e-2
 
@@ -173,28 +174,28 @@ def with_cohorts(
     """
     if reference.data is None or reference.held_out is None or reference.training is None:
         return memory
-    keys = name_keys(query.cell_names)
     cohorts = {}
     for subset in patterns(query):
         same = (query.present == np.isin(np.arange(module.n_modalities), subset)).all(axis=1)
-        cells = np.flatnonzero(same)
-        new = showing_only(query.loaded(some(cells, MOST_NEW, 0)), subset)
-        known, held_out = (
-            showing_only(
-                seen_like(
-                    reference.data,
-                    some(having_all(reference.data, chosen, subset), most, 0),
-                    query,
-                    memory.norms,
-                ),
-                subset,
-            )
-            for chosen, most in ((reference.training, MOST_CELLS), (reference.held_out, MOST_HELD_OUT))
+        new = showing_only(query.loaded(some(np.flatnonzero(same), MOST_CELLS, 0)), subset)
+        chosen = (
+            some(having_all(reference.data, cells, subset), most, 0)
+            for cells, most in ((reference.training, 2 * MOST_CELLS), (reference.held_out, MOST_HELD_OUT))
         )
+        known = [
+            showing_only(seen_like(reference.data, cells, query, memory.norms), subset) for cells in chosen
+        ]
+        sides = [
+            (data, latent_table(module, data, np.arange(data.n_cells), BATCH_SIZE).mean)
+            for data in (new, *known)
+        ]
         for m in subset:
-            found = learn_cohort(
-                module, new, known, held_out, BATCH_SIZE, m, memory.norms[m], keys[some(cells, MOST_NEW, 0)]
-            )
+            likelihood = module.likelihoods[m]
+            if likelihood.support in LEFT_OUT:
+                continue
+            features = often_seen(likelihood.n_features, memory.norms[m])
+            each = [Side(z, measured(data, m, features, likelihood.support)) for data, z in sides]
+            found = learn_cohort(each[0], each[1], each[2], features, name_keys(new.cell_names))
             if found is not None:
                 cohorts[subset, m] = found
     return replace(memory, cohorts=cohorts)
