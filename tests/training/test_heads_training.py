@@ -118,11 +118,11 @@ def test_every_head_is_in_the_history_and_learns() -> None:
     share = counts[:, 0] / counts.sum(1)
     mdata.obs["type"] = np.where(share > np.median(share), "many", "few")
     heads = {**HEADS, "type": Head(weight=30.0)}
-    model = train(make_model(set_up(mdata), heads=heads), 40, learning_rate=2e-2)
+    model = train(make_model(set_up(mdata), heads=heads), 60, learning_rate=2e-2)
     for name in HEADS:
         assert np.isfinite(model.history[f"head_{name}_train"]).all()
     costs = model.history["head_type_train"]
-    assert costs.iloc[-1] < 0.8 * costs.iloc[0]
+    assert costs.iloc[-1] < 0.6 * costs.iloc[0]
     table = model.predict("type").table
     assert (table["prediction"] == mdata.obs["type"]).mean() > 0.8
 
