@@ -182,7 +182,7 @@ def shifted_by_type(n_cells: int, seed: int) -> mudata.MuData:
     """
     rng = np.random.default_rng(seed)
     kind, batch = rng.integers(2, size=n_cells), rng.integers(2, size=n_cells)
-    away = 0.6 * (2 * kind - 1) * (2 * batch - 1)  # (N,)
+    away = 0.9 * (2 * kind - 1) * (2 * batch - 1)  # (N,)
     parts = {}
     for name in ("rna", "protein"):
         values = np.outer(2.0 * kind - 1.0, rng.normal(size=20)) + rng.normal(size=(n_cells, 20))
