@@ -58,15 +58,17 @@ def test_regression_mends_a_decoder_that_has_not_learned(cells: mudata.MuData) -
 
 def test_where_nothing_is_to_be_learned_the_decoder_speaks_alone() -> None:
     asked = {"given": ["rna"]}
-    largest = []
+    away = []
     for seed in range(1, 4):
         noise = make_cells(n_cells=200, n_features=8)
         noise["atac"].X = (np.random.default_rng(seed).random((200, 8)) < 0.3).astype(np.float32)
         model = train(make_model(register(noise)), 2, validation_size=0.3)
         decoded = model.get_normalized("atac", library_size="predicted", **asked)
-        largest.append(np.abs(model.predict_values("atac", **asked) - decoded).to_numpy().max())
-    # The penalty is chosen on sixty held-out cells, so chance may leave a trace now and then.
-    assert np.median(largest) < 0.05
+        away.append(np.abs(model.predict_values("atac", **asked) - decoded).to_numpy())
+    # The penalty is chosen on sixty held-out cells, so chance may leave a trace now and then: in one of the
+    # three, and on average of nothing like the size of the values, which are 0.3.
+    assert np.median([each.max() for each in away]) < 0.05
+    assert max(each.mean() for each in away) < 0.06
 
 
 def test_nothing_of_the_target_is_read(model: MultiVAE, cells: mudata.MuData) -> None:
