@@ -17,6 +17,7 @@ from multiomics_vae.kernels.fused import (
     fused_log_likelihood,
     fused_log_likelihoods,
 )
+from multiomics_vae.kernels.hidden_entries import hide_entries
 from multiomics_vae.kernels.negative_binomial import NegativeBinomialKernel, negative_binomial_log_likelihood
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.poisson import PoissonKernel, poisson_log_likelihood
@@ -49,6 +50,7 @@ __all__ = [
     "chunk_rows",
     "fused_log_likelihood",
     "fused_log_likelihoods",
+    "hide_entries",
     "negative_binomial_log_likelihood",
     "negative_binomial_quantile",
     "poisson_log_likelihood",

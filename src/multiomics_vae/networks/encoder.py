@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from multiomics_vae.data.minibatch import ModalityBatch
 from multiomics_vae.distributions import Gaussian
-from multiomics_vae.kernels import SparseRows
+from multiomics_vae.kernels import SparseRows, hide_entries
 from multiomics_vae.networks.blocks import MLP
 from multiomics_vae.networks.projection import Projection
 from multiomics_vae.networks.transforms import InputTransform
@@ -78,10 +78,12 @@ class Encoder(nn.Module):
             found: Tensor | SparseRows | None = batch.encoder_inputs
             if found is None:
                 found = self.projected(batch) if self.projection else self.transformed(batch)
-            if isinstance(found, SparseRows):
-                # Hiding a zero changes nothing: draw for the stored entries only, which are few.
-                return found.with_values(self._hide(found.values))
-            return self._hide(found)
+            if not isinstance(found, SparseRows):
+                hidden: Tensor = self.input_dropout(found)
+                return hidden
+            # Hiding a zero changes nothing: draw for the stored entries only, which are few.
+            share = self.input_dropout.p if self.training else 0.0
+            return found.with_values(hide_entries(found.values, share))
 
     def transformed(self, batch: ModalityBatch) -> Tensor | SparseRows:
         """The transformed rows, dense where features are missing: ``(B_m, F)``."""
@@ -102,10 +104,6 @@ class Encoder(nn.Module):
         else:
             found = self.projection(batch.gaps.filled(transformed))
         return found
-
-    def _hide(self, inputs: Tensor) -> Tensor:
-        hidden: Tensor = self.input_dropout(inputs)
-        return hidden
 
     def forward(self, batch: ModalityBatch, covariates: Tensor) -> Tensor:
         """Hidden features of the rows, ``(B_m, H)``; ``covariates`` are those rows', ``(B_m, D)``."""
