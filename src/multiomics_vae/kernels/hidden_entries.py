@@ -40,7 +40,8 @@ def hide_entries(values: Tensor, share: float) -> Tensor:
     """
     if not 0.0 <= share < 1.0:
         raise InputError(
-            f"A share from 0 to below 1 of the entries can be hidden, not {share!r}: hide_entries(values, 0.2)"
+            "The share of entries to hide is a number from 0 to below 1, "
+            f"not {share!r}: hide_entries(values, 0.2)"
         )
     if share == 0.0:
         return values
