@@ -43,7 +43,10 @@ def extend_module(
     module = copy.deepcopy(fitted)
     module.requires_grad_(False)
     known, added = module.covariates, sum(n_new)
-    if not isinstance(known, CovariateEncoding) or not added:
+    if not isinstance(known, CovariateEncoding):
+        return module
+    known.n_new = None if added else torch.zeros(len(n_new), dtype=torch.int64)
+    if not added:
         return module
     widths = (known.batch_width, *known.widths)
     for part in module.parts:

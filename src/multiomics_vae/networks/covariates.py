@@ -24,11 +24,13 @@ class CovariateEncoding(nn.Module):
     """
 
     learned: Tensor
+    n_new: Tensor | None  # zeros, where a query has no new category; a checkpoint is known by them
 
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.batch_width = schema.n_batches if schema.n_batches > 1 else 0
         self.register_buffer("learned", torch.ones(self.batch_width, dtype=torch.bool))
+        self.register_buffer("n_new", None)
         self.widths = tuple(len(c.categories) if len(c.categories) > 1 else 0 for c in schema.categorical)
         self.n_continuous = len(schema.continuous)
 
