@@ -58,26 +58,34 @@ def methods_of(data: str, cap_seconds: float) -> dict[str, Method]:
     return {name: found[name] for name in OURS} if data == UNHARMED else found
 
 
-def scores_of(task: BatchTask, path: Path, python: Path) -> dict[str, float]:
-    """Score a kept embedding, once."""
-    kept = path.with_suffix(".json")
-    if kept.exists() and kept.stat().st_mtime >= path.stat().st_mtime:
-        scores: dict[str, float] = json.loads(kept.read_text())
-        return scores
-    with np.load(path) as arrays:
-        Z = arrays["Z"]
+def scores_of(task: BatchTask, paths: list[Path], python: Path) -> dict[Path, dict[str, float]]:
+    """Score kept embeddings of a data set, each once."""
+    kept = {path: path.with_suffix(".json") for path in paths}
+    lacking = [p for p, at in kept.items() if not at.exists() or at.stat().st_mtime < p.stat().st_mtime]
     if task.name == UNHARMED:
-        found = asdict(embedding_scores(Z, task.labels))
-        scores = {name: float(value) for name, value in found.items() if value is not None}
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            given = Path(folder) / "arrays.npz"
-            np.savez(given, Z=Z, labels=task.labels, batch=task.batch, labelled=task.labelled)
-            command = [str(python), str(HERE / "batches_scores.py"), str(given)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        scores = json.loads(done.stdout.splitlines()[-1])
-    kept.write_text(json.dumps(scores, indent=1) + "\n")
-    return scores
+        for path in lacking:
+            found = asdict(embedding_scores(np.load(path)["Z"], task.labels))
+            scores = {name: float(value) for name, value in found.items() if value is not None}
+            kept[path].write_text(json.dumps(scores, indent=1) + "\n")
+    elif lacking:
+        score_in_process(task, {path: kept[path] for path in lacking}, python)
+    return {path: json.loads(at.read_text()) for path, at in kept.items()}
+
+
+def score_in_process(task: BatchTask, lacking: dict[Path, Path], python: Path) -> None:
+    """Let an interpreter that has scib-metrics score embeddings, and keep what it says of each at once."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = [Path(folder) / f"{i}.npz" for i in range(len(lacking))]
+        for path, arrays in zip(lacking, given, strict=True):
+            Z = np.load(path)["Z"]
+            np.savez(arrays, Z=Z, labels=task.labels, batch=task.batch, labelled=task.labelled)
+        command = [str(each) for each in (python, HERE / "batches_scores.py", *given)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line, at in zip(process.stdout, lacking.values(), strict=True):
+                at.write_text(json.dumps(json.loads(line), indent=1) + "\n")
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def table(folder: Path, out: Path, python: Path) -> str:
@@ -88,6 +96,7 @@ def table(folder: Path, out: Path, python: Path) -> str:
         if not paths:
             continue
         task = read_task(folder, data, 0)
+        scored = scores_of(task, paths, python)
         columns = ["total", "bio", "batch", *BIO, *BATCH]
         if data == UNHARMED:
             columns = ["knn_accuracy", "knn_balanced", "nmi"]
@@ -97,7 +106,7 @@ def table(folder: Path, out: Path, python: Path) -> str:
             own = [path for path in paths if path.name.split(".")[1] == method]
             if not own:
                 continue
-            scores = [scores_of(task, path, python) for path in own]
+            scores = [scored[path] for path in own]
             cells = []
             for column in columns:
                 each = [s[column] for s in scores if column in s]
@@ -127,6 +136,7 @@ def main() -> None:
     )
     parser.add_argument("--redo", action="store_true", help="run again what is there already")
     parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--only-train", action="store_true", help="leave scores and table to another call")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -141,6 +151,8 @@ def main() -> None:
                     Z, what = method(task)
                 np.savez(path, Z=Z, what=what, cpu_seconds=clock.cpu_seconds)
                 print(f"{data} {name} seed {seed}: {what}, {clock.cpu_seconds:.0f} CPU s", flush=True)
+    if arguments.only_train:
+        return
     text = f"```bash\n{command_line()}\n```\n\n" + table(arguments.data, arguments.out, arguments.scib_python)
     write_between_markers("batches", text)
 

@@ -1,8 +1,9 @@
 """scib-metrics of an embedding whose cells need not all have a label.
 
-``python batches_scores.py arrays.npz`` prints the scores as JSON; a script of its own, so that an interpreter
-with scib-metrics and without this project can run it. Biology and batches are scored on labelled cells;
-iLISI, which needs no labels, on all.
+``python batches_scores.py arrays.npz …`` prints the scores of each as a line of JSON. It is a script of its
+own, so that an interpreter with scib-metrics and without this project can run it; one process scores many
+embeddings, because the neighbour search compiles itself for a minute in every process. Biology and batches
+are scored on labelled cells; iLISI, which needs no labels, on all.
 """
 
 from __future__ import annotations
@@ -58,5 +59,7 @@ def summary(scores: dict[str, float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    with np.load(sys.argv[1]) as arrays:
-        print(json.dumps(batch_scores(*(arrays[name] for name in ("Z", "labels", "batch", "labelled")))))
+    for path in sys.argv[1:]:
+        with np.load(path) as arrays:
+            found = batch_scores(*(arrays[name] for name in ("Z", "labels", "batch", "labelled")))
+        print(json.dumps(found), flush=True)
