@@ -19,10 +19,12 @@ from multiomics_vae.distributions import Gaussian, GaussianMixture
 from multiomics_vae.fusion import Evidence, Fused, FusionRule
 from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import (
+    FEWEST_DRAWN,
     ChunkedEntries,
     ChunkOptions,
     FeatureSample,
     SparseRows,
+    WholeLayer,
     chunk_rows,
     fused_log_likelihoods,
 )
@@ -86,6 +88,8 @@ class OutputPart:
         Which features they are; None for all.
     measured
         True if they are those that were measured, and not drawn to stand for all.
+    whole
+        The layer that they were drawn from, if means are shares among all features; else None.
     """
 
     weight: Tensor
@@ -93,6 +97,7 @@ class OutputPart:
     chunked: ChunkedEntries
     sample: FeatureSample | None = None
     measured: bool = False
+    whole: WholeLayer | None = None
 
     @property
     def scale(self) -> float:
@@ -212,9 +217,9 @@ class MultimodalModule(nn.Module):
     ) -> OutputPart | None:
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
-        All are seen if there are no more than ``n_features``, if the likelihood is normalised over
-        features (a softmax needs its full normaliser), if it is not fused with the last layer, and if
-        some were not measured.
+        All are seen if there are no more than ``n_features``, if the likelihood is not fused with the last
+        layer, and if some were not measured. Where means are shares among features, their normaliser is that
+        of all of them, and at least two are drawn.
 
         Parameters
         ----------
@@ -233,14 +238,17 @@ class MultimodalModule(nn.Module):
             return None
         cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
-        if terms is None or terms.kernel.normalised:
+        if terms is None:
             return None
+        layer, whole = self.parts[modality].decoder.last_layers[0], None
+        if terms.kernel.normalised:
+            n_features = max(n_features, FEWEST_DRAWN)
+            whole = WholeLayer(layer.weight, layer.bias, batch.values.row_sums())
         sample = FeatureSample.draw(batch.values.n_features, n_features, generator)
-        layer = self.parts[modality].decoder.last_layers[0]
         like = batch.values.values.new_empty(len(batch.rows), 1)
         chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
         weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
-        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample)
+        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample, whole=whole)
 
     def log_likelihood(
         self,
@@ -351,6 +359,7 @@ class MultimodalModule(nn.Module):
             cell_weights=weights,
             upstream=None if upstream is None else tuple(scale * each for each in upstream),
             options=options,
+            whole=output.whole,
         )
         return WeightedLogLikelihood(fused.totals * scale, fused.per_cell * scale)
 

@@ -36,7 +36,9 @@ class DispersionTable:
         n_rows, self.n_features = log_dispersion.shape
         self.batch, self.cell_weights = batch, cell_weights
         self._by_feature = log_dispersion.exp().t().contiguous()  # (F, R)
-        self.log_gradient = torch.zeros_like(log_dispersion) if wants_gradient else None  # (R, F)
+        self.log_gradient = (
+            log_dispersion.new_zeros(n_rows, self.n_features) if wants_gradient else None
+        )  # (R, F)
         if batch is None:
             self._weights_of_rows = cell_weights.unsqueeze(1)  # (B, 1)
         else:
