@@ -15,13 +15,14 @@ from multiomics_vae.kernels.allocation import keep_freed_memory
 from multiomics_vae.kernels.chunked import Costs
 from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
-from multiomics_vae.kernels.options import ChunkOptions
+from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
 from multiomics_vae.kernels.whole_layer import WholeLayer
 
 Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
+FEWEST_CHUNKS = 2  # however few the features: threads would have nothing to share
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ class CompiledLoop(ABC):
         self.weights: Floats = np.ones(self.n_rows, np.float32) if weights is None else weights.numpy()
         self.bias: Floats = layer.bias.detach().numpy()
         size = inputs.options.chunk_size_for(self.n_rows, torch.float32, layer.weight.device)
+        if inputs.options.chunk_size is None:
+            size = min(size, max(SMALLEST_CHUNK, -(-self.n_features // FEWEST_CHUNKS)))
         self.chunk_size = min(size, self.n_features)
         # The slopes by the biases fall out of the loop; they are kept only if they are wanted.
         self.bias_slope: Floats = (
