@@ -16,7 +16,9 @@ from multiomics_vae.analysis.evaluation.labels import read_labels
 from multiomics_vae.analysis.latent import latent_table
 from multiomics_vae.analysis.mapping.confidence import confidence_table
 from multiomics_vae.analysis.mapping.labels import (
+    BALANCE,
     N_NEIGHBORS,
+    check_balance,
     check_share,
     labelled,
     neighbour_votes,
@@ -216,6 +218,7 @@ class MappingModel(TrainableModel):
         indices: CellSelection = None,
         *,
         n_neighbors: int = N_NEIGHBORS,
+        balance: float = BALANCE,
         unlabelled: Sequence[str] = (),
         least_probability: float = 0.5,
         false_alarms: float = 0.05,
@@ -233,6 +236,9 @@ class MappingModel(TrainableModel):
             The cells to be named, as in `get_latent_representation`.
         n_neighbors
             How many reference cells vote; the near ones count more.
+        balance
+            How much more those with rare labels count: 0 not at all, which names most cells right; 1 as if
+            all labels were equally common; by default between the two.
         unlabelled
             Labels that mean that there is none: their cells do not vote.
         least_probability, false_alarms
@@ -255,6 +261,7 @@ class MappingModel(TrainableModel):
         >>> query.transfer_labels("cell_type", reference_mdata)["label"]        # doctest: +SKIP
         """
         check_whole("n_neighbors", n_neighbors, 1, "n_neighbors=30")
+        check_balance(balance)
         check_share("least_probability", least_probability, "least_probability=0.5")
         check_share("false_alarms", false_alarms, "false_alarms=0.05")
         known, everyone = self._ask(reference_mdata, None, batch_size)
@@ -268,6 +275,7 @@ class MappingModel(TrainableModel):
             names[having],
             latent_table(self.module, data, cells, batch_size).mean,
             n_neighbors,
+            balance,
         )
         votes.index = pd.Index(data.cell_names[cells])
         p_values = np.full(len(cells), np.nan)

@@ -13,7 +13,12 @@ import scipy.sparse as sp
 
 from multiomics_vae import MultiVAE
 from multiomics_vae.analysis.mapping.confidence import normal_scores, p_values
-from multiomics_vae.analysis.mapping.labels import labelled, neighbour_votes, transfer_table
+from multiomics_vae.analysis.mapping.labels import (
+    check_balance,
+    labelled,
+    neighbour_votes,
+    transfer_table,
+)
 from multiomics_vae.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::FutureWarning")
@@ -151,6 +156,31 @@ def test_normal_scores_rise_beyond_the_strangest_held_out_cell() -> None:
     assert (np.diff(asked) > 0).all()
     assert abs(asked[1]) < 0.05
     assert abs(held_out.mean()) < 0.05
+
+
+@pytest.mark.parametrize(("balance", "expected"), [(0.0, 1 / 21), (0.5, 0.183), (1.0, 0.5)])
+def test_votes_where_two_labels_are_equally_dense(balance: float, expected: float) -> None:
+    """Half-way between two equal shapes the rarer, of a twentieth of the cells, has 1/(1 + 20^(1 − b))."""
+    rng = np.random.default_rng(0)
+    known = np.concatenate([rng.normal(0, 1, 40_000), rng.normal(2, 1, 2_000)])[:, None]
+    labels = np.repeat(["common", "rare"], [40_000, 2_000])
+    asked = np.linspace(0.97, 1.03, 50)[:, None]
+    votes = neighbour_votes(known, labels, asked, n_neighbors=4000, balance=balance)
+    assert votes["rare"].mean() == pytest.approx(expected, abs=0.03)
+
+
+def test_near_neighbours_count_more() -> None:
+    known, labels = np.array([[0.0], [0.9], [-1.0], [1.1]]), np.array(["x", "y", "y", "x"])
+    votes = neighbour_votes(known, labels, np.array([[0.1]]), n_neighbors=4, balance=0.0)
+    distances = np.array([0.1, 0.8, 1.1, 1.0])
+    weights = np.exp(-0.5 * (distances / (0.5 * distances.mean())) ** 2)
+    assert votes["x"][0] == pytest.approx((weights[0] + weights[3]) / weights.sum())
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, True, "half"])
+def test_balances_that_make_no_sense(value: object) -> None:
+    with pytest.raises(InputError, match=r"balance is a number from 0 .* to 1 .*balance=0.5"):
+        check_balance(value)
 
 
 def test_votes_are_shares_of_the_nearest() -> None:

@@ -11,15 +11,20 @@ from sklearn.neighbors import NearestNeighbors
 from multiomics_vae.errors import InputError
 
 N_NEIGHBORS = 30
+BALANCE = 0.5
+WIDTH = 0.5  # of the kernel, in mean distances of the neighbours
 UNKNOWN = "unknown"
 
 
 def neighbour_votes(
-    known: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int
+    known: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int, balance: float = BALANCE
 ) -> pd.DataFrame:
-    """Share of the nearest known cells that have each label, near ones counting more.
+    """Share of the nearest known cells that have each label, near ones and rare labels counting more.
 
-    The weight of a neighbour at distance d is exp(−d²/2h²), h the mean distance of the cell's neighbours.
+    The weight of a neighbour at distance d whose label a share f of all known cells has is
+    exp(−d²/2h²)/f^b, with h half the mean distance of the cell's neighbours. A label that fewer cells have
+    than there are neighbours would never win by plain votes; with b = ½ it can. h and b had the best mean F1
+    of labels among the cells of a reference, each named by the others.
 
     Parameters
     ----------
@@ -31,6 +36,8 @@ def neighbour_votes(
         Latent means of the others, ``(N, K)``.
     n_neighbors
         How many count.
+    balance
+        b. 0: labels are as common among the others as among the known; 1: all are equally common.
 
     Returns
     -------
@@ -41,7 +48,10 @@ def neighbour_votes(
     k = min(n_neighbors, len(known))
     distances, nearest = NearestNeighbors(n_neighbors=k).fit(known).kneighbors(asked)  # (N, k)
     width = np.maximum(distances.mean(axis=1, keepdims=True), 1e-12)
-    weights = np.exp(-0.5 * np.square(distances / width))  # (N, k)
+    share = np.bincount(codes) / len(codes)  # of each label
+    weights = (
+        np.exp(-0.5 * np.square(distances / (WIDTH * width))) / share[codes[nearest]] ** balance
+    )  # (N, k)
     votes = np.zeros((len(asked), len(names)))
     np.add.at(votes, (np.arange(len(asked))[:, None], codes[nearest]), weights)
     return pd.DataFrame(votes / votes.sum(axis=1, keepdims=True), columns=list(names))
@@ -103,6 +113,15 @@ def labelled(values: np.ndarray, unlabelled: Iterable[str]) -> np.ndarray:
             'query.transfer_labels("cell_type", reference_mdata)'
         )
     return found
+
+
+def check_balance(value: object) -> None:
+    """Refuse what is no number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InputError(
+            "balance is a number from 0 (labels as common as among known cells) to 1 (all equally common), "
+            f"not {value!r}: balance=0.5"
+        )
 
 
 def check_share(name: str, value: object, mend: str) -> None:
