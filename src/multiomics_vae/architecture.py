@@ -78,7 +78,7 @@ class ModelConfig:
     n_latent, n_hidden, n_layers
         K, width of the hidden layers, hidden layers of an encoder.
     dropout, input_dropout
-        Shares dropped in training, of hidden units and of encoder inputs (of `FEWEST_TO_HIDE` or more).
+        Shares dropped in training of hidden units and of inputs of encoders with `FEWEST_TO_HIDE` of these.
     fusion, prior
         Names in their registries.
     n_prior_components
@@ -227,9 +227,9 @@ def _modality_parts(
         n_covariates=n_covariates if config.encode_covariates else 0,
         n_hidden=config.n_hidden,
         n_layers=config.n_layers,
-        dropout=config.dropout,
+        dropout=config.dropout if n_inputs >= FEWEST_TO_HIDE else 0.0,
         n_latent=config.n_latent,
-        # Of few inputs each may be the only one that says something.
+        # Of few inputs each may be the only one that says something, and what is hidden widens q(z|x).
         input_dropout=config.input_dropout if n_inputs >= FEWEST_TO_HIDE else 0.0,
     )
     decoder = Decoder(

@@ -51,8 +51,8 @@ class MultiVAE(MappingModel):
     n_hidden, n_layers
         Width and number of an encoder's hidden layers.
     dropout, input_dropout
-        Shares of hidden units, and of encoder inputs, hidden in training. Of fewer than 32 inputs none is
-        hidden: each may be the only one that says something.
+        Shares of hidden units, and of encoder inputs, hidden in training. In an encoder of fewer than 32
+        inputs nothing is hidden: each may be the only one that says something.
     fusion
         ``"product"``, ``"gated"``, ``"mixture"``, ``"mixture_of_products"``, ``"attention"`` or
         ``"concatenation"``.
