@@ -114,6 +114,8 @@ def test_labels_are_transferred_and_a_left_out_type_is_unknown(
         query.transfer_labels("cell_typ", reference_cells)
     with pytest.raises(InputError, match="least_probability is a share"):
         query.transfer_labels("cell_type", reference_cells, least_probability=2.0)
+    with pytest.raises(InputError, match="balance is a number from 0"):
+        query.transfer_labels("cell_type", reference_cells, balance=2.0)
 
 
 def test_too_few_held_out_cells_are_said(reference_cells: mudata.MuData) -> None:
