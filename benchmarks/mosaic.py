@@ -37,12 +37,12 @@ HERE = Path(__file__).resolve().parent
 METHODS = {
     "product": "MultiVAE, product",
     "gated": "MultiVAE, gated",
-    "loose": "MultiVAE, product, kl_weight=0.25",
+    "loose": "MultiVAE, product, kl_weight=0.1",
     "multivi": "MULTIVI, defaults, capped",
     "mofa": "MOFA+, 15 factors",
     "midas": "MIDAS, authors' settings",
 }
-OURS = {"product": ("product", 1.0), "gated": ("gated", 1.0), "loose": ("product", 0.25)}  # fusion, kl_weight
+OURS = {"product": ("product", 1.0), "gated": ("gated", 1.0), "loose": ("product", 0.1)}  # fusion, kl_weight
 TASKS = ("midas", "removed")
 # MULTIVI takes no cells that have proteins alone.
 ONLY_TASK = {"multivi": "removed", "mofa": "midas", "midas": "midas"}
