@@ -121,7 +121,7 @@ def test_loss_and_gradient_average_exactly_over_all_samples(
     for genes, peaks in every:
         samples = {5: FeatureSample(torch.tensor(genes), 5), 6: FeatureSample(torch.tensor(peaks), 6)}
         monkeypatch.setattr(FeatureSample, "draw", classmethod(lambda *a, s=samples: s[a[1]]))
-        estimated, parts = loss_and_gradients(module, data, Economy(n_features=4), kind)
+        estimated, parts = loss_and_gradients(module, data, Economy(n_features=2), kind)
         losses.append(number(estimated.loss))
         sums = [total + part / len(every) for total, part in zip(sums, parts, strict=True)]
     assert np.std(losses) > 0.1
@@ -162,6 +162,7 @@ def test_joint_and_subsets_share_the_features_and_shares_are_among_all(
     minibatch = make_minibatch(data, np.arange(4))
     genes, noise = minibatch.modalities[0], torch.Generator()
     assert module.draw_features(0, genes, minibatch.covariates, 5, noise) is None
+    assert module.draw_features(0, genes, minibatch.covariates, 3, noise) is None  # more than half
     part = module.draw_features(0, genes, minibatch.covariates, 1, noise)
     assert part is not None
     assert part.whole is not None

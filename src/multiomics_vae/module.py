@@ -219,7 +219,8 @@ class MultimodalModule(nn.Module):
 
         All are seen if there are no more than ``n_features``, if the likelihood is not fused with the last
         layer, and if some were not measured. Where means are shares among features, their normaliser is that
-        of all of them, and at least two are drawn.
+        of all of them; so all are seen if ``n_features`` is more than half, which would save nothing, and at
+        least two are drawn.
 
         Parameters
         ----------
@@ -242,6 +243,8 @@ class MultimodalModule(nn.Module):
             return None
         layer, whole = self.parts[modality].decoder.last_layers[0], None
         if terms.kernel.normalised:
+            if 2 * n_features > batch.values.n_features:
+                return None
             n_features = max(n_features, FEWEST_DRAWN)
             whole = WholeLayer(layer.weight, layer.bias, batch.values.row_sums())
         sample = FeatureSample.draw(batch.values.n_features, n_features, generator)

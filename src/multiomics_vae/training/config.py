@@ -59,8 +59,9 @@ class TrainingConfig:
         Features of a modality that a training step looks at, drawn at random and shared by its cells;
         their log likelihood is scaled by the inverse of the drawn share, so that the loss has the same
         expectation. None takes all. ``"bernoulli"``, ``"nb"`` and ``"poisson"`` can draw; the means of
-        the latter two are shares among all features, whose normaliser is not estimated. The others
-        keep all features, and so do held-out cells and answers.
+        the latter two are shares among all features, whose normaliser is not estimated, so that more
+        than half of them would save nothing and all are kept. The other likelihoods keep all
+        features, and so do held-out cells and answers.
     """
 
     max_epochs: int | None = None
