@@ -19,12 +19,10 @@ from multiomics_vae.distributions import Gaussian, GaussianMixture
 from multiomics_vae.fusion import Evidence, Fused, FusionRule
 from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import (
-    FEWEST_DRAWN,
     ChunkedEntries,
     ChunkOptions,
     FeatureSample,
     SparseRows,
-    WholeLayer,
     chunk_rows,
     fused_log_likelihoods,
 )
@@ -88,8 +86,6 @@ class OutputPart:
         Which features they are; None for all.
     measured
         True if they are those that were measured, and not drawn to stand for all.
-    whole
-        The layer that they were drawn from, if means are shares among all features; else None.
     """
 
     weight: Tensor
@@ -97,7 +93,6 @@ class OutputPart:
     chunked: ChunkedEntries
     sample: FeatureSample | None = None
     measured: bool = False
-    whole: WholeLayer | None = None
 
     @property
     def scale(self) -> float:
@@ -217,10 +212,9 @@ class MultimodalModule(nn.Module):
     ) -> OutputPart | None:
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
-        All are seen if there are no more than ``n_features``, if the likelihood is not fused with the last
-        layer, and if some were not measured. Where means are shares among features, their normaliser is that
-        of all of them; so all are seen if ``n_features`` is more than half, which would save nothing, and at
-        least two are drawn.
+        All are seen if there are no more than ``n_features``, if the likelihood is normalised over
+        features (a softmax needs its full normaliser), if it is not fused with the last layer, and if
+        some were not measured.
 
         Parameters
         ----------
@@ -239,19 +233,14 @@ class MultimodalModule(nn.Module):
             return None
         cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
-        if terms is None:
+        if terms is None or terms.kernel.normalised:
             return None
-        layer, whole = self.parts[modality].decoder.last_layers[0], None
-        if terms.kernel.normalised:
-            if 2 * n_features > batch.values.n_features:
-                return None
-            n_features = max(n_features, FEWEST_DRAWN)
-            whole = WholeLayer(layer.weight, layer.bias, batch.values.row_sums())
         sample = FeatureSample.draw(batch.values.n_features, n_features, generator)
+        layer = self.parts[modality].decoder.last_layers[0]
         like = batch.values.values.new_empty(len(batch.rows), 1)
         chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
         weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
-        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample, whole=whole)
+        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample)
 
     def log_likelihood(
         self,
@@ -362,7 +351,6 @@ class MultimodalModule(nn.Module):
             cell_weights=weights,
             upstream=None if upstream is None else tuple(scale * each for each in upstream),
             options=options,
-            whole=output.whole,
         )
         return WeightedLogLikelihood(fused.totals * scale, fused.per_cell * scale)
 

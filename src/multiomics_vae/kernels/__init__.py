@@ -29,10 +29,8 @@ from multiomics_vae.kernels.quantiles import (
 )
 from multiomics_vae.kernels.softmax_normaliser import SoftmaxNormaliser, softmax_normaliser
 from multiomics_vae.kernels.sparse_rows import SparseRows
-from multiomics_vae.kernels.whole_layer import FEWEST_DRAWN, WholeLayer
 
 __all__ = [
-    "FEWEST_DRAWN",
     "BernoulliKernel",
     "ChunkOptions",
     "ChunkedEntries",
@@ -45,7 +43,6 @@ __all__ = [
     "PoissonKernel",
     "SoftmaxNormaliser",
     "SparseRows",
-    "WholeLayer",
     "ZeroTotals",
     "bernoulli_log_likelihood",
     "beta_binomial_quantile",

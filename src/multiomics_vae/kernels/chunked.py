@@ -13,8 +13,6 @@ from multiomics_vae.kernels.chunked_entries import ChunkedEntries, EntrySlice
 from multiomics_vae.kernels.dispersion_table import DispersionTable
 from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
-from multiomics_vae.kernels.softmax_normaliser import softmax_normaliser
-from multiomics_vae.kernels.whole_layer import WholeLayer
 
 # Powers of 2 are several times faster than exp in PyTorch on processors.
 LOG2_E = 1.0 / math.log(2.0)
@@ -86,9 +84,6 @@ class ChunkLoop:
         Which gradients to compute.
     memory_budget
         Bytes that the logits of all features may take.
-    whole
-        Where the features are a drawn part of those that share the depth: slopes are then the estimates of
-        `WholeLayer`. None if they are all.
     """
 
     def __init__(
@@ -100,9 +95,7 @@ class ChunkLoop:
         depth: Tensor | None,
         wanted: Wanted,
         memory_budget: int,
-        whole: WholeLayer | None = None,
     ) -> None:
-        self.whole = whole
         self.kernel, self.layer, self.chunked = kernel, layer, chunked
         self.dispersion, self.depth = dispersion, depth
         self.wanted = wanted
@@ -151,7 +144,7 @@ class ChunkLoop:
     def _run_normalised(self) -> None:
         assert self.depth is not None
         log_mean, normaliser = self._normalise(self.depth.log())  # (nnz,)
-        totals = self.kernel.zero_totals(self.depth) if self.whole is None else None
+        totals = self.kernel.zero_totals(self.depth)
         if totals is None:
             slope_sum = self._add_zero_costs(normaliser)  # (B,)
         else:
@@ -160,31 +153,13 @@ class ChunkLoop:
         added, slope_sum = self._add_all_nonzero_terms(log_mean, slope_sum)
         if not self.wanted.layer:
             return
-        share_slope = self._share_slope(slope_sum, normaliser)  # (B,)
+        share_slope = -(slope_sum / self.depth).to(self.depth.dtype)  # (B,)
         for chunk, features in enumerate(self.chunked.chunks):
             mean = self._means(features, normaliser)  # (n, B)
             slope = self._zero_slope(features, mean)  # (n, B)
             part = self.chunked.span(chunk)
-            positions = self.chunked.entries.positions[part]
-            slope.view(-1).scatter_add_(0, positions, added[part])
-            by_share = share_slope.expand_as(mean)  # (n, B)
-            if self.whole is not None:
-                own = slope - mean  # (n, B)
-                own.view(-1).scatter_add_(0, positions, self.chunked.entries.values[part])
-                by_share = own * self.whole.own_slope(self.depth, self.chunked.n_features) + share_slope
-            self.layer.add_gradient(features, slope.addcmul_(mean, by_share))
-
-    def _share_slope(self, slope_sum: Tensor, normaliser: Normaliser) -> Tensor:
-        """What every slope has of the others, over its mean: ``(B,)``."""
-        assert self.depth is not None
-        if self.whole is None:
-            return -(slope_sum / self.depth).to(self.depth.dtype)
-        excess = slope_sum.scatter_add(
-            0, self.chunked.entries.rows, self.chunked.entries.values.to(slope_sum.dtype)
-        )  # (B,)
-        for features in self.chunked.chunks:
-            excess -= self._means(features, normaliser).sum(0)
-        return self.whole.share_slope(self.depth, self.chunked.n_features, excess).to(self.depth.dtype)
+            slope.view(-1).scatter_add_(0, self.chunked.entries.positions[part], added[part])
+            self.layer.add_gradient(features, slope.addcmul_(mean, share_slope))
 
     def _add_all_nonzero_terms(self, log_mean: Tensor, slope_sum: Tensor) -> tuple[Tensor, Tensor]:
         """Add what stored entries cost; return their slopes ``(nnz,)`` and the new sums ``(B,)``."""
@@ -214,9 +189,6 @@ class ChunkLoop:
             shifted = torch.sub(logits, now_highest, out=self._slope_buffer[:width])  # (n, B)
             total.mul_((highest - now_highest).exp_()).add_(shifted.mul_(LOG2_E).exp2_().sum(0))
             highest = now_highest
-        if self.whole is not None:
-            found = softmax_normaliser(self.layer.hidden, self.whole.weight, self.whole.bias)
-            highest, total = found.highest.squeeze(1), found.total.squeeze(1)
         normaliser = Normaliser(highest, (log_depth - total.log()).to(log_depth.dtype))
         return normaliser.log_means_of(at_entries, entries.rows), normaliser
 

@@ -16,7 +16,6 @@ from multiomics_vae.kernels.dispersion_table import DispersionTable
 from multiomics_vae.kernels.elementwise import ElementwiseKernel
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
-from multiomics_vae.kernels.whole_layer import WholeLayer
 
 # Below, a chunk costs less than calling a compiled loop, and less still than compiling it.
 FEWEST_COMPILED_ENTRIES = 2**17
@@ -40,8 +39,6 @@ class Problem:
     upstream
         Gradient of the loss by the total of each draw, as it will come in the backward pass up to one
         factor that all draws share.
-    whole
-        Where the features are a drawn part of those that share the depth; None if they are all.
     """
 
     kernel: ElementwiseKernel
@@ -52,7 +49,6 @@ class Problem:
     upstream: tuple[float, ...]
     options: ChunkOptions
     wanted: Wanted
-    whole: WholeLayer | None = None
 
     def solve(
         self,
@@ -72,8 +68,7 @@ class Problem:
                 from multiomics_vae.kernels.compiled.loop import CompiledInputs
 
                 dispersion = None if log_dispersion is None else log_dispersion.view(-1)  # (F,)
-                data, whole = self.chunked.data, self.whole
-                inputs = CompiledInputs(layer, data, self.depth, dispersion, wanted, options, whole)
+                inputs = CompiledInputs(layer, self.chunked.data, self.depth, dispersion, wanted, options)
                 return self.kernel.compiled_loop(inputs).run()
             table = None
             if log_dispersion is not None:
@@ -82,9 +77,7 @@ class Problem:
                 batch = None if len(rows) == 1 else self.batch
                 table = DispersionTable(rows, batch, each, size, wanted.log_dispersion)
             budget = options.memory_budget
-            return ChunkLoop(
-                self.kernel, layer, self.chunked, table, self.depth, wanted, budget, self.whole
-            ).run()
+            return ChunkLoop(self.kernel, layer, self.chunked, table, self.depth, wanted, budget).run()
 
     def _cost_weights(self, hidden: Tensor) -> Tensor | None:
         if self.cell_weights is None and self.upstream == (-1.0,):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from multiomics_vae.errors import InputError
 from multiomics_vae.kernels.checks import check_inputs
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
 from multiomics_vae.kernels.differentiable import FusedLogLikelihood, Problem, is_compiled
@@ -16,7 +15,6 @@ from multiomics_vae.kernels.elementwise import ElementwiseKernel
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.output_layer import Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
-from multiomics_vae.kernels.whole_layer import FEWEST_DRAWN, WholeLayer
 
 MOST_ROWS = 2048  # of draws and cells in one pass; more take more memory and save nothing
 
@@ -136,7 +134,6 @@ def fused_log_likelihoods(
     cell_weights: Tensor | None = None,
     upstream: tuple[float, ...] | None = None,
     options: ChunkOptions | None = None,
-    whole: WholeLayer | None = None,
 ) -> LogLikelihoods:
     """Do what `fused_log_likelihood` does at several hidden layers of the same cells, together.
 
@@ -155,10 +152,6 @@ def fused_log_likelihoods(
     upstream
         Gradient of the loss by each of the totals, up to one factor that they share; None for −1 each. If
         another one comes in the backward pass, it raises.
-    whole
-        Of a normalised kernel, where the F features are a drawn part of those that share the depth. The
-        totals are then sums over the drawn features, and F/n times their gradients is unbiased for those of
-        the sum over all: see `WholeLayer`.
 
     Returns
     -------
@@ -178,7 +171,6 @@ def fused_log_likelihoods(
     tensor([-1.3863, -1.3863])
     """
     n_draws = len(hidden)
-    _check_whole(kernel, whole, weight)
     weights = None if cell_weights is None else cell_weights.detach().to(hidden.dtype)  # (S, B)
     for s in range(n_draws):
         each = None if weights is None else weights[s]
@@ -214,7 +206,6 @@ def fused_log_likelihoods(
             upstream[here],
             options,
             wanted,
-            whole,
         )
         rows = hidden[here].flatten(0, 1)  # (R, H)
         found, each_row = FusedLogLikelihood.apply(  # type: ignore[no-untyped-call]
@@ -225,18 +216,6 @@ def fused_log_likelihoods(
     if len(totals) == 1:
         return LogLikelihoods(totals[0], per_cell[0])
     return LogLikelihoods(torch.cat(totals), torch.cat(per_cell))
-
-
-def _check_whole(kernel: ElementwiseKernel, whole: WholeLayer | None, weight: Tensor) -> None:
-    if whole is None:
-        return
-    if not kernel.normalised:
-        raise InputError(f"{type(kernel).__name__} has no shares among features: whole=None.")
-    if not FEWEST_DRAWN <= len(weight) <= len(whole.weight):
-        raise InputError(
-            f"Of {len(whole.weight)} features that share the depth, {FEWEST_DRAWN} to {len(whole.weight)} "
-            f"can be drawn, not {len(weight)}. For example: FeatureSample.draw({len(whole.weight)}, 2, g)"
-        )
 
 
 def chunk_rows(data: SparseRows, hidden: Tensor, options: ChunkOptions) -> ChunkedEntries:

@@ -58,10 +58,9 @@ class TrainingConfig:
     n_features_per_step
         Features of a modality that a training step looks at, drawn at random and shared by its cells;
         their log likelihood is scaled by the inverse of the drawn share, so that the loss has the same
-        expectation. None takes all. ``"bernoulli"``, ``"nb"`` and ``"poisson"`` can draw; the means of
-        the latter two are shares among all features, whose normaliser is not estimated, so that more
-        than half of them would save nothing and all are kept. The other likelihoods keep all
-        features, and so do held-out cells and answers.
+        expectation. None takes all. Only likelihoods that treat features one by one can draw
+        (``"bernoulli"``); ``"nb"``, ``"zinb"`` and ``"poisson"`` keep all, because their means are
+        shares of a total over all features. Held-out cells and answers always take all.
     """
 
     max_epochs: int | None = None

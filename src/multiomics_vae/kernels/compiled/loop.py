@@ -18,7 +18,6 @@ from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
 from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
-from multiomics_vae.kernels.whole_layer import WholeLayer
 
 Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
@@ -43,8 +42,6 @@ class CompiledInputs:
         Which gradients to compute.
     options
         Chunk size and memory.
-    whole
-        Where the F features are a drawn part of those that share the depth; None if they are all.
     """
 
     layer: OutputLayer
@@ -53,12 +50,6 @@ class CompiledInputs:
     log_dispersion: Tensor | None
     wanted: Wanted
     options: ChunkOptions
-    whole: WholeLayer | None = None
-
-
-def chunks_of(n_features: int, chunk_size: int) -> tuple[slice, ...]:
-    """Features in chunks of a size; the last may have fewer."""
-    return tuple(slice(low, min(low + chunk_size, n_features)) for low in range(0, n_features, chunk_size))
 
 
 class CompiledLoop(ABC):
@@ -118,7 +109,8 @@ class CompiledLoop(ABC):
     @property
     def chunks(self) -> tuple[slice, ...]:
         """The features of each chunk."""
-        return chunks_of(self.n_features, self.chunk_size)
+        size, last = self.chunk_size, self.n_features
+        return tuple(slice(low, min(low + size, last)) for low in range(0, last, size))
 
     def each_chunk(self, walk: Callable[[LayerPart, int, slice], None]) -> None:
         """Call ``walk(part, chunk, features)`` for every chunk, in threads that take one after the other."""

@@ -11,7 +11,7 @@ from multiomics_vae.kernels.compiled.poisson import add_entries, log_factorials
 
 
 class PoissonLoop(CountLoop):
-    """Costs of `PoissonKernel`; the means of all features of a cell add up to its depth."""
+    """Costs of `PoissonKernel`; the means of a cell add up to its depth, and so do the slopes of zeros."""
 
     def __init__(self, inputs: CompiledInputs) -> None:
         super().__init__(inputs)
@@ -21,7 +21,7 @@ class PoissonLoop(CountLoop):
         log_factorials(self.values, self.log_factorial)
 
     def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
-        if features.start == 0 and self.whole is None:
+        if features.start == 0:
             cost += self.depth
             slope_sum += self.depth
         add_entries(
@@ -37,7 +37,3 @@ class PoissonLoop(CountLoop):
             slope_sum,
         )
         means_of_block(logits, self.highest, self.rest)
-        if self.whole is not None:
-            total = logits.sum(0, dtype=np.float64)  # (R,)
-            cost += total
-            slope_sum += total
