@@ -1,4 +1,4 @@
-"""Products of float32 matrices by oneDNN: the numbers of MKL, whatever the strides."""
+"""Products of float32 matrices by either library: the same numbers, whatever the strides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.kernels import products
-from multiomics_vae.kernels.products import has_wide_products, product_with_transposed
+from multiomics_vae.kernels.products import onednn_is_faster, product_with_transposed
 
 
 def matrix(n: int, m: int, layout: str, seed: int) -> Tensor:
@@ -21,16 +21,16 @@ def matrix(n: int, m: int, layout: str, seed: int) -> Tensor:
     return made
 
 
-@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("left", ["rows", "transposed", "part"])
 @pytest.mark.parametrize("right", ["rows", "transposed", "part"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (7, 5, 3), (65, 128, 33)])
 def test_agrees_with_float64(
-    shape: tuple[int, int, int], left: str, right: str, wide: bool, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int, int], left: str, right: str, onednn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if wide and not has_wide_products():
-        pytest.skip("needs AVX-512")
-    monkeypatch.setattr(products, "has_wide_products", lambda: wide)
+    if onednn and not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch was built without oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: onednn)
     n, m, k = shape
     a, b = matrix(n, k, left, 0), matrix(m, k, right, 1)
     kept = a.clone(), b.clone()
@@ -41,6 +41,10 @@ def test_agrees_with_float64(
     assert bool(((found.double() - exact).abs() <= 1e-6 * scale + 1e-30).all())
     assert torch.equal(a, kept[0])
     assert torch.equal(b, kept[1])
+    for layout in ("rows", "transposed", "part"):
+        out = matrix(n, m, layout, 2)
+        product_with_transposed(a, b, out)
+        assert torch.equal(out, found)
 
 
 def test_the_result_may_be_written_to() -> None:
@@ -55,11 +59,23 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AttributeError("no such operation")
 
     monkeypatch.setattr(products, "_linear", missing)
-    has_wide_products.cache_clear()
+    monkeypatch.setattr(products, "_is_by_amd", lambda: True)
+    onednn_is_faster.cache_clear()
     try:
-        assert not has_wide_products()
+        assert not onednn_is_faster()
         assert torch.equal(
             product_with_transposed(torch.ones(2, 3), torch.ones(1, 3)), torch.full((2, 1), 3.0)
         )
     finally:
-        has_wide_products.cache_clear()
+        onednn_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["znver4", "emeraldrapids", "neoverse-n1"])
+def test_onednn_is_for_wide_processors_by_amd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    onednn_is_faster.cache_clear()
+    try:
+        assert onednn_is_faster() == (name == "znver4" and torch.backends.mkldnn.is_available())
+    finally:
+        onednn_is_faster.cache_clear()

@@ -86,7 +86,7 @@ class _SparseLinear(torch.autograd.Function):
 
             def multiply(block: Tensor, chunk: int, features: slice) -> None:
                 if dtype == torch.float32:
-                    gradient[:, features] = product_with_transposed(columns, block)
+                    product_with_transposed(columns, block, gradient[:, features])
                 else:
                     gradient[:, features] = torch.mm(columns, block.t())
 

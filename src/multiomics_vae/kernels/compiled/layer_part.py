@@ -39,13 +39,16 @@ class LayerPart(ABC):
         """Memory of the same kind and size, for slopes: ``(n, R)``, uninitialised."""
 
     @abstractmethod
-    def add_slopes(self, features: slice) -> Tensor | None:
+    def add_slopes(self, features: slice, out: Tensor | None) -> None:
         """Multiply what stands in the last `product` or `room` into the gradient of the weight.
 
-        Returns
-        -------
-        Tensor or None
-            What it adds to the gradient of the hidden layer, ``(H, R)``, if that is wanted.
+        Parameters
+        ----------
+        features
+            Of the last `product` or `room`.
+        out
+            Where to write what it adds to the gradient of the hidden layer, ``(H, R)``, in the type of the
+            products; None if that is not wanted.
         """
 
 
@@ -57,7 +60,8 @@ class ExactPart(LayerPart):
         self._square = torch.empty(0)
 
     def product(self, features: slice) -> NDArray[np.floating]:
-        self._square = product_with_transposed(self.layer.weight[features], self.layer.hidden)
+        layer = self.layer
+        self._square = product_with_transposed(layer.weight[features], layer.hidden_columns.t())
         array: NDArray[np.floating] = self._square.numpy()
         return array
 
@@ -66,13 +70,13 @@ class ExactPart(LayerPart):
         array: NDArray[np.floating] = self._square.numpy()
         return array
 
-    def add_slopes(self, features: slice) -> Tensor | None:
+    def add_slopes(self, features: slice, out: Tensor | None) -> None:
         layer, slopes = self.layer, self._square  # (n, R)
         if layer.weight_gradient is not None:
-            layer.weight_gradient[features] = product_with_transposed(slopes, layer.weighted_hidden.t())
-        if layer.hidden_gradient is None:
-            return None
-        return product_with_transposed(layer.weight[features].t(), slopes.t())
+            gradient = layer.weight_gradient[features]
+            product_with_transposed(slopes, layer.weighted_hidden.t(), gradient)
+        if out is not None:
+            product_with_transposed(layer.weight[features].t(), slopes.t(), out)
 
 
 class RoundedPart(LayerPart):
@@ -98,12 +102,13 @@ class RoundedPart(LayerPart):
         ).numpy()
         return array
 
-    def add_slopes(self, features: slice) -> Tensor | None:
+    def add_slopes(self, features: slice, out: Tensor | None) -> None:
         layer, slopes = self.layer, self._square(features)  # (n, R)
         if layer.weight_gradient is not None:
             low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
             layer.weight_gradient[features] = low
-        return None if layer.hidden_gradient is None else torch.mm(self._factor(features).t(), slopes)
+        if out is not None:
+            torch.mm(self._factor(features).t(), slopes, out=out)
 
     def _square(self, features: slice) -> Tensor:
         return self._buffer[: features.stop - features.start]

@@ -80,13 +80,16 @@ class CompiledLoop(ABC):
         keep_freed_memory()
         layer, n_chunks = self.layer, len(self.chunks)
         self.cost: Sums = np.zeros((n_chunks, self.n_rows))  # (chunks, R)
-        # Sums are kept by chunk, so that they do not depend on which thread took which chunk.
-        self.hidden_slopes: list[Tensor] = [torch.empty(0)] * n_chunks
+        # Sums are kept by chunk, so that they do not depend on which thread took which chunk. They lie in one
+        # piece of memory: many that outlive their chunk would keep freed buffers between them from being used.
+        self.hidden_slopes: Tensor | None = None  # (chunks, H, R)
+        if layer.hidden_gradient is not None and self.wanted.layer:
+            self.hidden_slopes = layer.hidden_columns.new_empty(n_chunks, *layer.hidden_columns.shape)
         with Blocks() as blocks:
             self.blocks = blocks
             self._parts = [layer_part(layer, self.chunk_size) for _ in range(blocks.n_threads)]
             self._run()
-        if layer.hidden_gradient is not None and self.wanted.layer:
+        if layer.hidden_gradient is not None and self.hidden_slopes is not None:
             for slopes in self.hidden_slopes:
                 layer.hidden_gradient += slopes.t()
         layer.finish()
@@ -121,6 +124,4 @@ class CompiledLoop(ABC):
 
     def add_slopes(self, part: LayerPart, chunk: int, features: slice) -> None:
         """Let the gradients of the layer take in the slopes that a thread has made."""
-        slopes = part.add_slopes(features)
-        if slopes is not None:
-            self.hidden_slopes[chunk] = slopes
+        part.add_slopes(features, None if self.hidden_slopes is None else self.hidden_slopes[chunk])
