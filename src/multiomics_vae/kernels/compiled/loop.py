@@ -81,7 +81,7 @@ class CompiledLoop(ABC):
         layer, n_chunks = self.layer, len(self.chunks)
         self.cost: Sums = np.zeros((n_chunks, self.n_rows))  # (chunks, R)
         # Sums are kept by chunk, so that they do not depend on which thread took which chunk. They lie in one
-        # piece of memory: many that outlive their chunk would keep freed buffers between them from being used.
+        # piece of memory: many that outlive their chunk would take the room that it has freed for the next.
         self.hidden_slopes: Tensor | None = None  # (chunks, H, R)
         if layer.hidden_gradient is not None and self.wanted.layer:
             self.hidden_slopes = layer.hidden_columns.new_empty(n_chunks, *layer.hidden_columns.shape)
