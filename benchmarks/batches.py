@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 import batches_peers as peers
 from batches_ours import WAYS, multivae
 from batches_scores import BATCH, BIO
-from batches_tasks import BATCHED, UNHARMED, BatchTask, read_task
+from batches_tasks import BATCHED, FEW_CELLS, UNHARMED, BatchTask, read_task
 from markers import command_line, write_between_markers
 from records import Stopwatch
 from scores import embedding_scores
@@ -40,6 +40,7 @@ NAMES = {
     "multivae_none": "MultiVAE, not told of batches",
     "multivae_conditional": "MultiVAE, conditional (default)",
     "multivae_adversarial": "MultiVAE, adversarial",
+    "multivae_adversarial_projected": "MultiVAE, adversarial, projections=50",
     "multivae_hsic": "MultiVAE, HSIC",
     "multivae_mmd": "MultiVAE, MMD",
 }
@@ -54,8 +55,10 @@ def methods_of(data: str, cap_seconds: float) -> dict[str, Method]:
         found["totalvi"] = partial(peers.totalvi, cap_seconds=cap_seconds)
     else:
         found["multivi"] = partial(peers.multivi, cap_seconds=cap_seconds)
-    found |= {name: partial(multivae, way=way) for name, way in zip(OURS, WAYS, strict=True)}
-    return {name: found[name] for name in OURS} if data == UNHARMED else found
+    ours = {name: partial(multivae, way=way) for name, way in zip(OURS, WAYS, strict=True)}
+    if data not in FEW_CELLS:
+        del ours["multivae_adversarial_projected"]
+    return dict(ours) if data == UNHARMED else found | ours
 
 
 def scores_of(task: BatchTask, paths: list[Path], python: Path) -> dict[Path, dict[str, float]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 UNLABELLED = ("unlabelled", "unknown", "Misc/unknown")
 BATCHED = ("bmmc_multiome_neurips_a", "bmmc_cite_neurips", "pbmc_cite_mosaic_10k_5k")
+FEW_CELLS = BATCHED[:2]  # 600 each, fewer than features
 UNHARMED = "snareseq_mouse_cortex"
 
 

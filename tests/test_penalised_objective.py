@@ -70,12 +70,12 @@ def test_a_term_is_the_average_over_the_minibatch_and_says_how_many_cells_it_con
     module = module_for(data)
     found = of_penalties(evaluate(module, data, ObjectiveConfig(penalties=EVERY)))
     several = int((data.present.sum(1) > 1).sum())
-    for name in ("info_nce", "overconfidence", "triplet"):
+    for name in ("info_nce", "distance_nce", "overconfidence", "triplet"):
         assert found[name].n_counted is not None
         assert int(found[name].n_counted) == several < 20
     only = np.flatnonzero(data.present.sum(1) > 1)
     fewer = of_penalties(evaluate(module, data, ObjectiveConfig(penalties=EVERY), cells=only))
-    for name in ("info_nce", "overconfidence", "triplet"):
+    for name in ("info_nce", "distance_nce", "overconfidence", "triplet"):
         assert number(found[name].value) * 20 == pytest.approx(number(fewer[name].value) * several, rel=1e-5)
 
 

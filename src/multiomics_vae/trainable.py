@@ -136,10 +136,10 @@ class TrainableModel(PredictingModel):
         n_subsets, modality_dropout, kl_weight, free_bits
             As in `objective.ObjectiveConfig`.
         penalties
-            Name -> weight of what is added to the loss: ``"info_nce"``, ``"mmd"``, ``"overconfidence"``,
-            ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history under its name.
-            That of the model's ``batch_correction`` is added without being named; named here, it
-            has this weight.
+            Name -> weight of what is added to the loss: ``"info_nce"``, ``"distance_nce"``, ``"mmd"``,
+            ``"overconfidence"``, ``"triplet"``. None, or a weight of 0, adds nothing; each is in the history
+            under its name. That of the model's ``batch_correction`` is added without being named; named here,
+            it has this weight.
         modality_weights
             λ: ``"equal"``, ``"balanced"`` (by the marginal model's likelihood), ``"adaptive"`` (from
             gradient norms), or a mapping from modality names to numbers.

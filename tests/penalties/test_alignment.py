@@ -26,6 +26,17 @@ def test_info_nce_is_the_cross_entropy_of_recognising_a_cell():
     assert value.n_counted == len(first) == 7
 
 
+def test_distance_nce_is_the_cross_entropy_of_recognising_a_cell_by_distance():
+    found = random_input(mosaic())
+    first, second = whole_cells(found)
+    logits = -0.5 * torch.cdist(first, second).square()
+    own = torch.arange(len(first))
+    expected = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    value = make_penalty("distance_nce")(found)
+    torch.testing.assert_close(value.mean, expected)
+    assert value.n_counted == len(first) == 7
+
+
 def test_triplet_is_the_average_over_all_triples():
     found = random_input(mosaic())
     first, second = (mean.tolist() for mean in whole_cells(found))
@@ -44,7 +55,7 @@ def test_triplet_is_the_average_over_all_triples():
     assert make_penalty("triplet")(found).mean.item() == pytest.approx(sum(hinges) / len(hinges))
 
 
-@pytest.mark.parametrize("name", ["info_nce", "triplet"])
+@pytest.mark.parametrize("name", ["info_nce", "distance_nce", "triplet"])
 def test_pairs_of_modalities_count_by_their_cells(name):
     present = torch.ones(9, 3, dtype=torch.bool)
     present[:4, 2] = False
@@ -64,7 +75,7 @@ def test_pairs_of_modalities_count_by_their_cells(name):
     assert value.n_counted == 9
 
 
-@pytest.mark.parametrize("name", ["info_nce", "triplet"])
+@pytest.mark.parametrize("name", ["info_nce", "distance_nce", "triplet"])
 def test_cells_of_one_modality_carry_no_term(name):
     present = mosaic()
     found = random_input(present)
@@ -91,6 +102,9 @@ def test_cells_that_are_told_apart_cost_nothing_and_equal_cells_the_most():
     info_nce, triplet = make_penalty("info_nce"), make_penalty("triplet")
     assert info_nce(apart).mean.item() == pytest.approx(math.log1p(3 * math.exp(-10.0)))
     assert info_nce(equal).mean.item() == pytest.approx(math.log(4))
+    by_distance = make_penalty("distance_nce")
+    assert by_distance(apart).mean.item() == pytest.approx(math.log1p(3 * math.exp(-100.0)))
+    assert by_distance(equal).mean.item() == pytest.approx(math.log(4))
     assert triplet(apart).mean == 0
     assert triplet(equal).mean == 0.5
 
@@ -100,8 +114,10 @@ def test_info_nce_ignores_lengths():
     *joint, mean, log_variance, z = leaves_of(found)
     shorter = mean * torch.tensor([1.0, 0.2])[:, None, None]
     penalty = make_penalty("info_nce")
-    shrunk = penalty(with_leaves(found, [*joint, shorter, log_variance, z])).mean
-    torch.testing.assert_close(shrunk, penalty(found).mean)
+    shrunk = with_leaves(found, [*joint, shorter, log_variance, z])
+    torch.testing.assert_close(penalty(shrunk).mean, penalty(found).mean)
+    by_distance = make_penalty("distance_nce")
+    assert not torch.isclose(by_distance(shrunk).mean, by_distance(found).mean)
 
 
 def test_a_mean_at_the_origin_keeps_a_finite_gradient():

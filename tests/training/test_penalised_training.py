@@ -99,7 +99,9 @@ def test_other_rules_one_modality_and_small_minibatches(fusion: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "weight"), [("info_nce", 10.0), ("triplet", 10.0), ("mmd", 100.0)])
+@pytest.mark.parametrize(
+    ("name", "weight"), [("info_nce", 10.0), ("distance_nce", 10.0), ("triplet", 10.0), ("mmd", 100.0)]
+)
 def test_what_is_penalised_becomes_less(name: str, weight: float) -> None:
     structured = register(make_cells(n_cells=80, n_features=40))
 

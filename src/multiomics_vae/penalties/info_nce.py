@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from multiomics_vae.penalties.base import Penalty, PenaltyInput, PenaltyValue
-from multiomics_vae.penalties.pairs import mean_over_pairs
+from multiomics_vae.penalties.pairs import mean_over_pairs, recognition_cost
 
 
 class InfoNCE(Penalty):
@@ -45,6 +44,4 @@ class InfoNCE(Penalty):
 
     def _each(self, first: Tensor, second: Tensor) -> Tensor:
         directions = functional.normalize(first, dim=-1), functional.normalize(second, dim=-1)  # (n, K)
-        similarity = directions[0] @ directions[1].T / self.temperature  # (n, n)
-        forth, back = similarity.log_softmax(1), similarity.log_softmax(0)  # (n, n)
-        return -0.5 * torch.diagonal(forth + back)  # (n,)
+        return recognition_cost(directions[0] @ directions[1].T / self.temperature)  # (n,)

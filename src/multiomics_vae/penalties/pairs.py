@@ -33,3 +33,20 @@ def mean_over_pairs(found: PenaltyInput, value: Callable[[Tensor, Tensor], Tenso
             counted = counted | both
     mean = torch.cat(values).mean() if values else means.new_zeros(())
     return PenaltyValue(mean, counted.sum())
+
+
+def recognition_cost(similarity: Tensor) -> Tensor:
+    """Mean of the cross entropies with which each of n cells is recognised in the other modality, both ways.
+
+    Parameters
+    ----------
+    similarity
+        Of cell i in one modality and cell j in the other, ``(n, n)``.
+
+    Returns
+    -------
+    Tensor
+        −½ (log softmax_j(s_ij) + log softmax_j(s_ji)) at j = i, ``(n,)``, nats; log n where all are alike.
+    """
+    forth, back = similarity.log_softmax(1), similarity.log_softmax(0)  # (n, n)
+    return -0.5 * torch.diagonal(forth + back)  # (n,)
