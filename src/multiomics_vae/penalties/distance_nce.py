@@ -15,8 +15,8 @@ class DistanceNCE(Penalty):
 
     As `InfoNCE`, with s_ij = −‖μ_a(i) − μ_b(j)‖² / (2 t) in place of a cosine: softmax_j(s_ij) is the
     probability that cell i, seen at μ_a(i) with an error of variance t in every dimension, is cell j
-    (neighbourhood components, Goldberger et al. 2005, between two modalities). At most log n where all
-    means look alike.
+    (neighbourhood components, Goldberger et al. 2004, between two modalities). It is log n where all means
+    look alike.
 
     Unlike the cosine it also brings lengths together, so that distances between cells that have different
     modalities mean something; z of the prior has variance 1, and t = 1.
