@@ -34,12 +34,12 @@ from records import Stopwatch
 from scores import MIN_CELLS_OF_A_TYPE, UNLABELLED
 
 HERE = Path(__file__).resolve().parent
-PAIR_WEIGHT = 16.0
+PAIR_WEIGHTS = {"paired_16": 16.0, "paired_24": 24.0}  # of distance_nce
 METHODS = {
     "product": "MultiVAE, product",
     "gated": "MultiVAE, gated",
     "loose": "MultiVAE, product, kl_weight=0.1",
-    "paired": f"MultiVAE, product, distance_nce={PAIR_WEIGHT:g}",
+    **{name: f"MultiVAE, product, distance_nce={weight:g}" for name, weight in PAIR_WEIGHTS.items()},
     "multivi": "MULTIVI, defaults, capped",
     "mofa": "MOFA+, 15 factors",
     "midas": "MIDAS, authors' settings",
@@ -59,11 +59,16 @@ OURS = {
     "product": Choices(),
     "gated": Choices(fusion="gated"),
     "loose": Choices(kl_weight=0.1),
-    "paired": Choices(penalties={"distance_nce": PAIR_WEIGHT}),
+    **{name: Choices(penalties={"distance_nce": weight}) for name, weight in PAIR_WEIGHTS.items()},
 }
 TASKS = ("midas", "removed")
 # MULTIVI takes no cells that have proteins alone.
-ONLY_TASK = {"paired": "removed", "multivi": "removed", "mofa": "midas", "midas": "midas"}
+ONLY_TASK = {
+    **dict.fromkeys(PAIR_WEIGHTS, "removed"),
+    "multivi": "removed",
+    "mofa": "midas",
+    "midas": "midas",
+}
 
 
 @dataclass(frozen=True)
