@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_to_two
-from multiomics_vae.kernels.compiled.bits import narrowed, widened
+from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.compiled.places import first_at
 
@@ -47,6 +47,7 @@ def bernoulli_block(
     bias_slope
         Written, ``(n,)``.
     """
+    prefer_wide_vectors()
     n, n_rows = logits.shape
     n_cells = len(pointers) - 1
     zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)

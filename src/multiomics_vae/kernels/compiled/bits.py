@@ -91,9 +91,21 @@ def _prefetch(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
     return types.void(table, row, column), generate
 
 
+def _prefer_wide_vectors(typing_context: Any) -> Any:
+    """Let the loops of the function that calls this use the widest vectors of the processor."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # Text that is no keyword is an attribute of LLVM all the same; llvmlite's own `add` knows keywords.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 power_of_two: Any = intrinsic(_power_of_two)
 bits_of: Any = intrinsic(_bits_of)
 from_bits: Any = intrinsic(_from_bits)
 widened: Any = intrinsic(_widened)
 narrowed: Any = intrinsic(_narrowed)
 prefetch: Any = intrinsic(_prefetch)
+prefer_wide_vectors: Any = intrinsic(_prefer_wide_vectors)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_more, log_of_one_to_two
+from multiomics_vae.kernels.compiled.bits import prefer_wide_vectors
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.compiled.places import first_at
 from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
@@ -87,6 +88,7 @@ def add_entries(
     log_dispersion_slope
         Added to, ``(n,)``.
     """
+    prefer_wide_vectors()
     n, n_rows = logits.shape
     n_cells = len(pointers) - 1
     half, one = np.float32(0.5), np.float32(1)
@@ -137,6 +139,7 @@ def add_zeros(
     dispersion
         θ of the block, ``(n,)``.
     """
+    prefer_wide_vectors()
     n, n_rows = logits.shape
     one = np.float32(1)
     costs = np.zeros(n_rows, np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiomics_vae.kernels.compiled.arithmetic import exp_of
-from multiomics_vae.kernels.compiled.bits import narrowed, widened
+from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.compiled.places import first_at
 
@@ -34,6 +34,7 @@ def take_in_block(
     logits
         Written, ``(n, R)``; not the memory of ``products``.
     """
+    prefer_wide_vectors()
     n, n_rows = products.shape
     tile_highest = np.empty(n_rows, np.float32)
     sums = np.empty(n_rows, np.float32)
@@ -70,6 +71,7 @@ def means_of_block(
     logits: NDArray[np.float32], highest: NDArray[np.float32], rest: NDArray[np.float32]
 ) -> None:
     """Put the means exp((l − highest) + rest) in place of logits ``(n, R)``."""
+    prefer_wide_vectors()
     n, n_rows = logits.shape
     for i in range(n):
         for row in range(n_rows):
@@ -113,6 +115,7 @@ def slopes_of_block(
     bias_slope
         Written, ``(n,)``.
     """
+    prefer_wide_vectors()
     n, n_rows = means.shape
     n_cells = len(pointers) - 1
     one = np.float32(1)
