@@ -268,3 +268,36 @@ def test_both_predicts_the_others_and_stays_honest(fusion: str) -> None:
     found = posterior_of_first(fusion, "both")
     assert 0.85 < found.variance_ratio < 1.15
     assert 0.85 < found.coverage < 0.95
+
+
+@pytest.mark.parametrize("kind", ["none", "within", "both", "cross"])
+def test_the_true_model_is_where_training_rests_except_with_cross(kind: SubsetObjective) -> None:
+    """No gradient by loadings and σ² where both, and the posteriors, are the exact ones.
+
+    At its mean a subset says nothing of the spread of what it has not seen. If that taught σ², its
+    gradient a cell, by log σ², would be −½ |w|² Var[z | x_1] / σ² = −1 here; at draws twice as much.
+    """
+    rng = np.random.default_rng(0)
+    n_cells = 20_000
+    z = rng.normal(size=(n_cells, 1))
+    directions = [np.linalg.qr(rng.normal(size=(5, 1)))[0] for _ in range(2)]
+    loadings = [directions[0], 2.0 * directions[1]]
+    data = data_of(
+        [table(z @ w.T + rng.normal(size=(n_cells, 5))) for w in loadings], ["gaussian", "gaussian"]
+    )
+    module = linear_module(data, n_latent=1)
+    for m, w in enumerate(loadings):
+        set_linear_gaussian(module, m, w, np.zeros(5), 1.0)
+        set_linear_expert(module, m, w.T / (w**2).sum(), np.zeros(1), (w**2).sum(keepdims=True)[0])
+    objective = Objective(ObjectiveConfig(subset_objective=kind, subset_weight=1.0), (1.0, 1.0), n_cells)
+    minibatch = make_minibatch(data, np.arange(n_cells))
+    objective(module, minibatch, 1.0, torch.Generator().manual_seed(0)).loss.backward()
+    second = module.parts[1]
+    by_log_variance = float(second.likelihood.learned.table.grad)
+    by_loadings = second.decoder.last_layers[0].weight.grad.numpy()
+    if kind == "cross":
+        assert by_log_variance < -1.5
+        assert np.abs(by_loadings).max() > 0.3
+    else:  # six standard errors of either are about .1
+        assert abs(by_log_variance) < 0.1
+        assert np.abs(by_loadings).max() < 0.1

@@ -68,6 +68,22 @@ def test_gradients_agree_with_finite_differences(name: str, dispersion: str) -> 
 
 
 @every_likelihood
+def test_log_prob_as_it_is_has_the_value_and_leaves_the_parameters_alone(name: str, dispersion: str) -> None:
+    case = make_case(name, dispersion, jitter=0.3)
+    outputs = tuple(output.requires_grad_() for output in case.outputs(len(case.x)))
+    free = case.likelihood.log_prob(case.x, outputs, case.cells)
+    held = case.likelihood.log_prob_as_it_is(case.x, outputs, case.cells)
+    assert torch.equal(held, free)
+    parameters = list(case.likelihood.parameters())
+    of_free = torch.autograd.grad(free.sum(), [*outputs, *parameters], allow_unused=True)
+    of_held = torch.autograd.grad(held.sum(), [*outputs, *parameters], allow_unused=True)
+    for one, other in zip(of_held[: len(outputs)], of_free[: len(outputs)], strict=True):
+        assert torch.equal(one, other)
+    assert all(gradient is None for gradient in of_held[len(outputs) :])
+    assert all(gradient is not None for gradient in of_free[len(outputs) :])
+
+
+@every_likelihood
 def test_log_prior_is_absent_or_a_differentiable_scalar(name: str, dispersion: str) -> None:
     case = make_case(name, dispersion, jitter=0.3).double()
     prior = case.likelihood.log_prior()

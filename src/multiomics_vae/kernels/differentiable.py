@@ -39,6 +39,8 @@ class Problem:
     upstream
         Gradient of the loss by the total of each draw, as it will come in the backward pass up to one
         factor that all draws share.
+    teaches_dispersion
+        Whether the gradient by the dispersion takes a draw in; None if it takes all.
     """
 
     kernel: ElementwiseKernel
@@ -47,6 +49,7 @@ class Problem:
     batch: Tensor | None
     cell_weights: Tensor | None
     upstream: tuple[float, ...]
+    teaches_dispersion: tuple[bool, ...] | None
     options: ChunkOptions
     wanted: Wanted
 
@@ -68,11 +71,14 @@ class Problem:
                 from multiomics_vae.kernels.compiled.loop import CompiledInputs
 
                 dispersion = None if log_dispersion is None else log_dispersion.view(-1)  # (F,)
-                inputs = CompiledInputs(layer, self.chunked.data, self.depth, dispersion, wanted, options)
+                of_dispersion = self._dispersion_weights(hidden, weights)
+                inputs = CompiledInputs(
+                    layer, self.chunked.data, self.depth, dispersion, of_dispersion, wanted, options
+                )
                 return self.kernel.compiled_loop(inputs).run()
             table = None
             if log_dispersion is not None:
-                each = hidden.new_ones(len(hidden)) if weights is None else weights  # (R,)
+                each = self._dispersion_weights(hidden, weights)  # (R,)
                 rows = log_dispersion.reshape(-1, weight.shape[0])  # (n_batches, F)
                 batch = None if len(rows) == 1 else self.batch
                 table = DispersionTable(rows, batch, each, size, wanted.log_dispersion)
@@ -86,6 +92,14 @@ class Problem:
         if self.cell_weights is None:
             return factors.expand(-1, len(hidden) // len(factors)).reshape(-1)  # (R,)
         return (self.cell_weights.view(len(factors), -1) * factors).view(-1)  # (R,)
+
+    def _dispersion_weights(self, hidden: Tensor, weights: Tensor | None) -> Tensor:
+        """Weights of the rows in the gradient by the dispersion, ``(R,)``."""
+        each = hidden.new_ones(len(hidden)) if weights is None else weights  # (R,)
+        if self.teaches_dispersion is None or all(self.teaches_dispersion):
+            return each
+        taught = torch.tensor(self.teaches_dispersion, device=each.device).unsqueeze(1)  # (S, 1)
+        return (each.view(len(taught), -1) * taught).view(-1)
 
     def totals(self, per_row: Tensor) -> Tensor:
         """Weighted sums over the cells of each draw, ``(S,)``, of ``(R,)`` values."""

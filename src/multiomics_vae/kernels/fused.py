@@ -133,6 +133,7 @@ def fused_log_likelihoods(
     batch: Tensor | None = None,
     cell_weights: Tensor | None = None,
     upstream: tuple[float, ...] | None = None,
+    teaches_dispersion: tuple[bool, ...] | None = None,
     options: ChunkOptions | None = None,
 ) -> LogLikelihoods:
     """Do what `fused_log_likelihood` does at several hidden layers of the same cells, together.
@@ -152,6 +153,8 @@ def fused_log_likelihoods(
     upstream
         Gradient of the loss by each of the totals, up to one factor that they share; None for −1 each. If
         another one comes in the backward pass, it raises.
+    teaches_dispersion
+        Which of the totals the gradient by ``log_dispersion`` is of; None for all.
 
     Returns
     -------
@@ -204,6 +207,7 @@ def fused_log_likelihoods(
             repeated(batch),
             None if weights is None else weights[here].reshape(-1),
             upstream[here],
+            None if teaches_dispersion is None else teaches_dispersion[here],
             options,
             wanted,
         )

@@ -210,6 +210,16 @@ class Likelihood(nn.Module, ABC):
     def log_prob(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
         """Log probability of every entry of ``x``, ``(B, F)``; ``outputs`` are ``(B, width)`` each."""
 
+    def forward(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+        """The same as `log_prob`."""
+        return self.log_prob(x, outputs, cells)
+
+    def log_prob_as_it_is(self, x: Tensor, outputs: tuple[Tensor, ...], cells: CellContext) -> Tensor:
+        """`log_prob` whose gradient goes to the outputs and leaves the likelihood's own parameters alone."""
+        held = {name: parameter.detach() for name, parameter in self.named_parameters()}
+        found: Tensor = torch.func.functional_call(self, held, (x, outputs, cells))
+        return found
+
     def output_columns(self, features: Tensor) -> Tensor:
         """Columns of every output that some features need, from positions ``(G,)``; by default theirs."""
         return features

@@ -46,13 +46,17 @@ class View:
         """Weights of the draws: ``(C, B)``."""
         return self.posterior.log_weights.exp()
 
+    def is_drawn_for(self, modality: int) -> bool:
+        """Whether a modality's decoder reads draws, and not the means."""
+        return modality in self.own
+
     def read_by(self, modality: int) -> Tensor:
         """Where a modality's decoder reads the posterior: at the draws, or at the means: ``(C, B, K)``.
 
         What a subset has not seen says where its posterior should lie. Read at draws it would also say how
         wide it should be, and it always wants to have been seen: narrower than what is known allows.
         """
-        return self.z if modality in self.own else self.posterior.components.mean
+        return self.z if self.is_drawn_for(modality) else self.posterior.components.mean
 
 
 def joint_view(module: MultimodalModule, evidence: Evidence, available: Tensor, noise: StepNoise) -> View:

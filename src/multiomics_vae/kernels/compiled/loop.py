@@ -38,6 +38,8 @@ class CompiledInputs:
         ``(R,)``; None without a softmax.
     log_dispersion
         ``(F,)``; None without a dispersion.
+    dispersion_weights
+        Of the rows in the gradient by it, ``(R,)``.
     wanted
         Which gradients to compute.
     options
@@ -48,6 +50,7 @@ class CompiledInputs:
     data: SparseRows
     depth: Tensor | None
     log_dispersion: Tensor | None
+    dispersion_weights: Tensor
     wanted: Wanted
     options: ChunkOptions
 

@@ -20,6 +20,7 @@ class NegativeBinomialLoop(CountLoop):
         self.log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
         self.dispersion: Floats = np.exp(self.log_dispersion)
         self.inverse_dispersion = np.reciprocal(self.dispersion)
+        self.dispersion_weights: Floats = inputs.dispersion_weights.numpy()
         self.log_dispersion_slope: Floats = np.zeros(self.n_features, np.float32)
         self.constant_cost: Floats = np.empty_like(self.values)
         self.constant_slope: Floats = np.empty_like(self.values)
@@ -44,7 +45,7 @@ class NegativeBinomialLoop(CountLoop):
             self.highest,
             self.rest,
             self.log_dispersion[features],
-            self.weights,
+            self.dispersion_weights,
             self.pointers,
             self.columns,
             self.values,
@@ -61,7 +62,7 @@ class NegativeBinomialLoop(CountLoop):
             self.highest,
             self.rest,
             self.dispersion[features],
-            self.weights,
+            self.dispersion_weights,
             cost,
             slope_sum,
             by_dispersion,
