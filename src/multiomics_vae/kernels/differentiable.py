@@ -66,7 +66,8 @@ class Problem:
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
             options, wanted, weights = self.options, self.wanted, self._cost_weights(hidden)
             size, low = self.chunked.chunk_size, options.product_dtype
-            layer = OutputLayer(hidden, weight, bias, offset, weights, size, low, wanted)
+            kept = gradient_dtype(weight) if low is not None else None
+            layer = OutputLayer(hidden, weight, bias, offset, weights, size, low, wanted, kept)
             if is_compiled(self.kernel, hidden, weight, log_dispersion, options):
                 from multiomics_vae.kernels.compiled.loop import CompiledInputs
 
@@ -127,6 +128,12 @@ class Problem:
                 f"which gradients were computed: fused_log_likelihoods(..., upstream={tuple(found)})"
             )
         return factor
+
+
+def gradient_dtype(weight: Tensor) -> torch.dtype:
+    """The type in which a weight takes its gradient: its own, unless its optimiser said otherwise."""
+    found: torch.dtype = getattr(weight, "grad_dtype", weight.dtype) if weight.is_leaf else weight.dtype
+    return found
 
 
 def is_compiled(

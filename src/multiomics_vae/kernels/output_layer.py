@@ -52,6 +52,8 @@ class OutputLayer:
         Type of the factors of matrix products; None for that of ``hidden``.
     wanted
         Which gradients to make room for.
+    gradient_dtype
+        Type of the gradient by the weight: that of the products, in which they come, or that of ``weight``.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class OutputLayer:
         chunk_size: int,
         product_dtype: torch.dtype | None,
         wanted: Wanted,
+        gradient_dtype: torch.dtype | None = None,
     ) -> None:
         # Threads that take part have an autograd mode of their own.
         hidden, weight = hidden.detach(), weight.detach()
@@ -84,7 +87,8 @@ class OutputLayer:
         self.offset_gradient = hidden.new_zeros(n_cells) if wanted.offset else None  # (B,)
         self.weight_gradient: Tensor | None = None
         if wanted.weight:
-            self.weight_gradient = empty_buffer((n_features, n_hidden), weight)  # (F, H)
+            like = weight if gradient_dtype is None else weight.new_empty(0, dtype=gradient_dtype)
+            self.weight_gradient = empty_buffer((n_features, n_hidden), like)  # (F, H)
             weighted = hidden if cell_weights is None else hidden * cell_weights.unsqueeze(1)
             self.weighted_hidden = weighted.to(low or hidden.dtype).contiguous()  # (B, H)
 
@@ -131,7 +135,7 @@ class OutputLayer:
         """The part of `add_gradient` that is matrix products; ``slope`` in their type."""
         if self.weight_gradient is not None:
             part = self.weight_gradient[features]
-            if self._low is None:
+            if part.dtype == slope.dtype:
                 torch.mm(slope, self.weighted_hidden, out=part)
             else:
                 part.copy_(torch.mm(slope, self.weighted_hidden, out=self._low_gradient[: len(slope)]))

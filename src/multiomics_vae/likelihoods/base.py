@@ -275,6 +275,11 @@ class Likelihood(nn.Module, ABC):
         uniform = torch.rand(shape, generator=generator, device=device, dtype=wide)  # (B, F)
         return self.from_uniform(inside_unit(uniform), outputs, cells)
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether `fused_terms` has an answer."""
+        return type(self).fused_terms is not Likelihood.fused_terms
+
     def fused_terms(self, cells: CellContext) -> FusedTerms | None:
         """What computes this likelihood fused with the decoder's last layer; None where nothing does.
 

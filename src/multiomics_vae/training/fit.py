@@ -163,6 +163,7 @@ def fit(
             if validation is not None:
                 validation.close()
             plan.products.restore()
+            plan.rounded.restore()
             plan.restore_best()
             release_kept_memory()
             module.eval()

@@ -73,6 +73,10 @@ class AveragingAdamW(torch.optim.AdamW):
         self._average, self._wide = average, {id(p) for p in wide}
         average.leave_out([*others, *wide])
 
+    def walks_over(self, parameter: Tensor) -> bool:
+        """Whether a parameter is one of the wide matrices; its gradient may be bfloat16 too."""
+        return id(parameter) in self._wide
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Optimise every parameter that has a gradient; ``squared_norm`` is that of all gradients then.
@@ -144,7 +148,9 @@ class AveragingAdamW(torch.optim.AdamW):
         shrink = 1.0 - group["lr"] * group["weight_decay"]
         numbers = (beta_mean, beta_square, rate, shrink, group["eps"] * root, decay)
         singles = tuple(np.float32(number) for number in numbers)
-        tensors = (parameter, average, state["exp_avg"], state["exp_avg_sq"], parameter.grad)
+        is_rounded = parameter.grad.dtype == torch.bfloat16
+        gradient = parameter.grad.view(torch.uint16) if is_rounded else parameter.grad
+        tensors = (parameter, average, state["exp_avg"], state["exp_avg_sq"], gradient)
         flat = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
         return [
             (*(array[low : low + ENTRIES_IN_PIECE] for array in flat), *singles)

@@ -26,8 +26,9 @@ from multiomics_vae.training.epoch_sums import EpochSums
 from multiomics_vae.training.groups import make_optimizer
 from multiomics_vae.training.history import History
 from multiomics_vae.training.optimizer import AveragingAdamW
-from multiomics_vae.training.precision import TrainingProducts
+from multiomics_vae.training.precision import TrainingProducts, product_dtype
 from multiomics_vae.training.processes import in_any
+from multiomics_vae.training.rounded_gradients import RoundedGradients
 from multiomics_vae.training.schedule import Schedule
 from multiomics_vae.training.state import (
     Progress,
@@ -106,7 +107,7 @@ class TrainingPlan(pl.LightningModule):
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
-        self.products = TrainingProducts(config.precision)
+        self.products, self.rounded = TrainingProducts(config.precision), RoundedGradients()
         self.average = WeightAverage(module, config.weight_averaging)
         self.best_elbo = -float("inf")
         self.best_epoch = 0
@@ -324,6 +325,8 @@ class TrainingPlan(pl.LightningModule):
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
             done = self._resumed.progress.n_steps
         self.rows.attach(optimizer, self.average)
+        self.rounded = RoundedGradients.of(self.module, optimizer)
+        self.rounded.ask_for(product_dtype(self.config.precision, self.device))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.learning_rate_factor(done + step)
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from multiomics_vae.kernels.compiled.bits import prefetch
+from multiomics_vae.kernels.compiled.bits import prefetch, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.training.waiting_table import DRIFT, KEEP, LAG, MEAN, SHRINK, SQUARE, TAKE
 
@@ -151,7 +151,7 @@ def step_whole(
     average: Floats,
     mean: Floats,
     square: Floats,
-    gradient: Floats,
+    gradient: Floats | NDArray[np.uint16],
     beta_mean: np.float32,
     beta_square: np.float32,
     rate: np.float32,
@@ -159,10 +159,13 @@ def step_whole(
     epsilon: np.float32,
     decay: np.float32,
 ) -> np.float64:
-    """One step of AdamW and of the average on entries in a row, ``(n,)``; arguments as for `step_rows`."""
+    """One step of AdamW and of the average on entries in a row, ``(n,)``; arguments as for `step_rows`.
+
+    The gradient may also be in bfloat16, as uint16.
+    """
     one, squares = np.float32(1), np.float32(0)
     for i in range(len(weight)):
-        g = gradient[i]
+        g = widened(gradient[i])
         squares += g * g
         m = mean[i] + (one - beta_mean) * (g - mean[i])
         v = beta_square * square[i] + (one - beta_square) * g * g

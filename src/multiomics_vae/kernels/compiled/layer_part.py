@@ -105,8 +105,12 @@ class RoundedPart(LayerPart):
     def add_slopes(self, features: slice, out: Tensor | None) -> None:
         layer, slopes = self.layer, self._square(features)  # (n, R)
         if layer.weight_gradient is not None:
-            low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
-            layer.weight_gradient[features] = low
+            gradient = layer.weight_gradient[features]
+            if gradient.dtype == slopes.dtype:
+                torch.mm(slopes, layer.weighted_hidden, out=gradient)
+            else:
+                low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
+                gradient.copy_(low)
         if out is not None:
             torch.mm(self._factor(features).t(), slopes, out=out)
 
