@@ -1,6 +1,6 @@
 """How often the true state of a simulated cell lies in the interval that the posterior states.
 
-    python benchmarks/latent_coverage.py [--seeds 0 1] [--threads 1]
+    python benchmarks/latent_coverage.py [--seeds 0 1 2] [--cells 3000 20000] [--threads 1]
 
 The truth is linear and Gaussian with one latent dimension, z ~ N(0, 1), x_m = w_m z + ε: the exact posterior
 is known, and the model's z is the true one up to its sign. The second modality says four times as much as the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import warnings
 
 import anndata
@@ -24,7 +25,7 @@ import torch
 from markers import command_line, write_between_markers
 from multiomics_vae import MultiVAE
 
-N_TRAIN, N_TEST, N_FEATURES = 3_000, 1_000, 8
+N_TEST, N_FEATURES = 10_000, 8
 PRECISIONS = (1.0, 4.0)  # of what a modality says of z
 STATED, HALF_WIDTH = 0.9, 1.645
 
@@ -45,14 +46,16 @@ def simulated(
     return md.MuData(parts), z
 
 
-def coverage(fusion: str, mosaic: bool, objective: str | None, seed: int) -> list[tuple[float, float]]:
+def coverage(
+    n_train: int, fusion: str, mosaic: bool, objective: str | None, seed: int
+) -> list[tuple[float, float]]:
     """Share covered and variance over the exact one, given both, the first and the second modality."""
     rng = np.random.default_rng(seed)
     directions = [w / np.linalg.norm(w) for w in rng.normal(size=(2, N_FEATURES))]
-    train, _ = simulated(N_TRAIN, rng, directions)
+    train, _ = simulated(n_train, rng, directions)
     test, z = simulated(N_TEST, rng, directions)
     if mosaic:
-        names, quarter = train.obs_names, N_TRAIN // 4
+        names, quarter = train.obs_names, n_train // 4
         train = md.MuData(
             {"m0": train["m0"][names[quarter:]].copy(), "m1": train["m1"][names[:-quarter]].copy()}
         )
@@ -74,22 +77,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cells", nargs="+", type=int, default=[3_000, 20_000], help="to train with")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
     lines = [
-        "| cells | fusion | subset objective | given both | given the first | given the second |",
+        "| training cells | fusion | subset objective | given both | given the first | given the second |",
         "|---|---|---|---|---|---|",
     ]
-    for mosaic, objective in ((False, None), (True, None), (True, "within")):
-        for fusion in ("product", "gated"):
-            runs = np.array([coverage(fusion, mosaic, objective, seed) for seed in arguments.seeds])
-            cells = [f"{share:.3f} ({ratio:.2f})" for share, ratio in runs.mean(0)]
-            kind = objective or ("both, the default there" if mosaic else "within, the default there")
-            lines.append(f"| {'mosaic' if mosaic else 'whole'} | {fusion} | {kind} | {' | '.join(cells)} |")
-            print(lines[-1], flush=True)
+    kinds = itertools.product(
+        arguments.cells, ((False, None), (True, None), (True, "within")), ("product", "gated")
+    )
+    for n_train, (mosaic, objective), fusion in kinds:
+        runs = np.array([coverage(n_train, fusion, mosaic, objective, seed) for seed in arguments.seeds])
+        shown = " | ".join(f"{share:.3f} ({ratio:.2f})" for share, ratio in runs.mean(0))
+        name = objective or ("both, the default there" if mosaic else "within, the default there")
+        which = f"{n_train}, {'mosaic' if mosaic else 'whole'}"
+        lines.append(f"| {which} | {fusion} | {name} | {shown} |")
+        print(lines[-1], flush=True)
     write_between_markers("latent_coverage", "\n".join([f"`{command_line()}`", "", *lines]))
 
 

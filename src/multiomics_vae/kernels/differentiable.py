@@ -41,6 +41,8 @@ class Problem:
         factor that all draws share.
     teaches_dispersion
         Whether the gradient by the dispersion takes a draw in; None if it takes all.
+    is_whole
+        Whether these are all the draws that the weight learns from; else others add to its gradient.
     """
 
     kernel: ElementwiseKernel
@@ -50,6 +52,7 @@ class Problem:
     cell_weights: Tensor | None
     upstream: tuple[float, ...]
     teaches_dispersion: tuple[bool, ...] | None
+    is_whole: bool
     options: ChunkOptions
     wanted: Wanted
 
@@ -66,7 +69,8 @@ class Problem:
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
             options, wanted, weights = self.options, self.wanted, self._cost_weights(hidden)
             size, low = self.chunked.chunk_size, options.product_dtype
-            kept = gradient_dtype(weight) if low is not None else None
+            # A sum of rounded gradients would be rounded again.
+            kept = gradient_dtype(weight) if low is not None and self.is_whole else None
             layer = OutputLayer(hidden, weight, bias, offset, weights, size, low, wanted, kept)
             if is_compiled(self.kernel, hidden, weight, log_dispersion, options):
                 from multiomics_vae.kernels.compiled.loop import CompiledInputs

@@ -208,6 +208,7 @@ def fused_log_likelihoods(
             None if weights is None else weights[here].reshape(-1),
             upstream[here],
             None if teaches_dispersion is None else teaches_dispersion[here],
+            together >= n_draws,
             options,
             wanted,
         )
