@@ -6,11 +6,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from multiomics_vae.penalties.base import Penalty, PenaltyInput, PenaltyValue
-from multiomics_vae.penalties.pairs import mean_over_pairs, recognition_cost
+from multiomics_vae.penalties.pairs import PairPenalty, recognition_cost
 
 
-class DistanceNCE(Penalty):
+class DistanceNCE(PairPenalty):
     """Let a cell be recognised, by distance, from its mean in one modality among the cells seen in the other.
 
     As `InfoNCE`, with s_ij = −‖μ_a(i) − μ_b(j)‖² / (2 t) in place of a cosine: softmax_j(s_ij) is the
@@ -20,8 +19,6 @@ class DistanceNCE(Penalty):
 
     Unlike the cosine it also brings lengths together, so that distances between cells that have different
     modalities mean something; z of the prior has variance 1, and t = 1.
-    Cells without a second modality carry no term. With several devices a cell is compared with the cells of
-    its own process only.
 
     Parameters
     ----------
@@ -35,14 +32,9 @@ class DistanceNCE(Penalty):
     """
 
     name: ClassVar[str] = "distance_nce"
-    compares_cells: ClassVar[bool] = True
     variance: ClassVar[float] = 1.0
 
-    def forward(self, found: PenaltyInput) -> PenaltyValue:
-        """Average over cells and pairs of modalities, in nats."""
-        return mean_over_pairs(found, self._each)
-
-    def _each(self, first: Tensor, second: Tensor) -> Tensor:
+    def each(self, first: Tensor, second: Tensor) -> Tensor:
         inner = first @ second.T  # (n, n)
         lengths = 0.5 * (first.square().sum(1, keepdim=True) + second.square().sum(1))  # (n, n)
         return recognition_cost((inner - lengths) / self.variance)  # (n,)

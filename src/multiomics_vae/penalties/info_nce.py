@@ -7,21 +7,17 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from multiomics_vae.penalties.base import Penalty, PenaltyInput, PenaltyValue
-from multiomics_vae.penalties.pairs import mean_over_pairs, recognition_cost
+from multiomics_vae.penalties.pairs import PairPenalty, recognition_cost
 
 
-class InfoNCE(Penalty):
+class InfoNCE(PairPenalty):
     """Let a cell be recognised, from its mean in one modality, among the cells seen in the other.
 
     s_ij = cos(μ_a(i), μ_b(j)) / t over the n cells of the minibatch that have both modalities a and b, and
     for cell i the mean of −log softmax_j(s_ij)_i and −log softmax_j(s_ji)_i (van den Oord et al. 2018,
-    symmetric as in CLIP, Radford et al. 2021), averaged over cells and pairs of modalities. At most
-    log n where nothing is aligned and all means look alike.
+    symmetric as in CLIP, Radford et al. 2021), in nats: log n where all means look alike.
 
     The cosine leaves lengths alone: the mean given a poorer modality is rightly nearer to the prior.
-    Cells without a second modality carry no term. With several devices a cell is compared with the cells of
-    its own process only.
 
     Parameters
     ----------
@@ -35,13 +31,8 @@ class InfoNCE(Penalty):
     """
 
     name: ClassVar[str] = "info_nce"
-    compares_cells: ClassVar[bool] = True
     temperature: ClassVar[float] = 0.1
 
-    def forward(self, found: PenaltyInput) -> PenaltyValue:
-        """Average over cells and pairs of modalities, in nats."""
-        return mean_over_pairs(found, self._each)
-
-    def _each(self, first: Tensor, second: Tensor) -> Tensor:
+    def each(self, first: Tensor, second: Tensor) -> Tensor:
         directions = functional.normalize(first, dim=-1), functional.normalize(second, dim=-1)  # (n, K)
         return recognition_cost(directions[0] @ directions[1].T / self.temperature)  # (n,)

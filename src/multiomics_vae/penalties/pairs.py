@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
 from itertools import combinations
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from multiomics_vae.penalties.base import PenaltyInput, PenaltyValue
+from multiomics_vae.penalties.base import Penalty, PenaltyInput, PenaltyValue
 
 FEWEST_CELLS = 2
 
 
-def mean_over_pairs(found: PenaltyInput, value: Callable[[Tensor, Tensor], Tensor]) -> PenaltyValue:
-    """Average a comparison of unimodal posterior means over pairs of modalities and cells that have both.
+class PairPenalty(Penalty):
+    """Compares the unimodal posterior means of cells that have two modalities, within a minibatch; abstract.
 
-    Parameters
-    ----------
-    found
-        What was inferred.
-    value
-        From the means of n cells in two modalities, ``(n, K)`` each and in the same order, to a value for
-        each cell, ``(n,)``. It is not asked about fewer than two cells, which nothing can be told apart from.
+    Its mean is over cells and pairs of modalities. Cells without a second modality carry no term, and with
+    several devices a cell is compared with the cells of its own process only.
     """
-    means, present = found.singles.mean, found.present
-    values, counted = [], torch.zeros_like(present[:, 0])  # (B,)
-    for a, b in combinations(range(present.shape[1]), 2):
-        both = present[:, a] & present[:, b]  # (B,)
-        if int(both.sum()) >= FEWEST_CELLS:
-            values.append(value(means[a, both], means[b, both]))
-            counted = counted | both
-    mean = torch.cat(values).mean() if values else means.new_zeros(())
-    return PenaltyValue(mean, counted.sum())
+
+    compares_cells: ClassVar[bool] = True
+
+    @abstractmethod
+    def each(self, first: Tensor, second: Tensor) -> Tensor:
+        """Value of n cells, ``(n,)``, from their means in two modalities, ``(n, K)`` each, in the same order.
+
+        It is not asked about fewer than two cells, which nothing can be told apart from.
+        """
+
+    def forward(self, found: PenaltyInput) -> PenaltyValue:
+        """Average over cells and pairs of modalities."""
+        means, present = found.singles.mean, found.present
+        values, counted = [], torch.zeros_like(present[:, 0])  # (B,)
+        for a, b in combinations(range(present.shape[1]), 2):
+            both = present[:, a] & present[:, b]  # (B,)
+            if int(both.sum()) >= FEWEST_CELLS:
+                values.append(self.each(means[a, both], means[b, both]))
+                counted = counted | both
+        mean = torch.cat(values).mean() if values else means.new_zeros(())
+        return PenaltyValue(mean, counted.sum())
 
 
 def recognition_cost(similarity: Tensor) -> Tensor:

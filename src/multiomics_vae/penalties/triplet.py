@@ -7,11 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from multiomics_vae.penalties.base import Penalty, PenaltyInput, PenaltyValue
-from multiomics_vae.penalties.pairs import mean_over_pairs
+from multiomics_vae.penalties.pairs import PairPenalty
 
 
-class Triplet(Penalty):
+class Triplet(PairPenalty):
     """Let the two means of a cell be closer than the means of two cells, by a margin.
 
     For cell i, modalities a and b, the mean over every other cell j of the minibatch that has both of
@@ -20,8 +19,7 @@ class Triplet(Penalty):
 
     Every other cell is a negative: the expectation over a negative drawn at random, without the draw. The
     hardest negative is not taken, because it is nearly always a cell of the same type, which has no reason
-    to be far away. Cells without a second modality carry no term. With several devices a cell is compared
-    with the cells of its own process only.
+    to be far away.
 
     Parameters
     ----------
@@ -35,14 +33,9 @@ class Triplet(Penalty):
     """
 
     name: ClassVar[str] = "triplet"
-    compares_cells: ClassVar[bool] = True
     margin: ClassVar[float] = 0.5
 
-    def forward(self, found: PenaltyInput) -> PenaltyValue:
-        """Average over cells and pairs of modalities."""
-        return mean_over_pairs(found, self._each)
-
-    def _each(self, first: Tensor, second: Tensor) -> Tensor:
+    def each(self, first: Tensor, second: Tensor) -> Tensor:
         distance = (first.unsqueeze(1) - second.unsqueeze(0)).square().mean(-1)  # (n, n)
         own = torch.diagonal(distance)  # (n,)
         itself = torch.eye(len(own), dtype=torch.bool, device=own.device)  # (n, n)
