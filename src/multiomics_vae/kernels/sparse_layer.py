@@ -58,19 +58,17 @@ class _SparseLinear(torch.autograd.Function):
         weight, dtype = weight.detach(), _product_dtype()
         ctx.rows, ctx.beside, ctx.shape, ctx.dtype = rows, beside, tuple(weight.shape), dtype
         chunks = _chunks(rows.n_features)
-        parts = [torch.empty(0)] * len(chunks)  # kept by chunk: their order must not depend on threads
+        # Kept by chunk: their order must not depend on threads.
+        parts = weight.new_empty(len(chunks), len(weight), rows.n_cells, dtype=dtype)  # (chunks, H, B)
 
         def multiply(block: Tensor, chunk: int, features: slice) -> None:
             if dtype == torch.float32:
-                parts[chunk] = product_with_transposed(weight[:, features], block.t())  # (H, B)
+                product_with_transposed(weight[:, features], block.t(), parts[chunk])
             else:
-                parts[chunk] = torch.mm(weight[:, features].to(dtype), block)  # (H, B)
+                torch.mm(weight[:, features].to(dtype), block, out=parts[chunk])
 
         _each_chunk(rows, dtype, multiply)
-        total = weight.new_zeros(len(weight), rows.n_cells)  # (H, B)
-        for part in parts:
-            total += part
-        found = total.t() + bias  # (B, H)
+        found = parts.sum(0, dtype=torch.float32).t() + bias  # (B, H)
         if beside is not None:
             found += beside @ weight[:, rows.n_features :].t()
         return found

@@ -93,8 +93,7 @@ class CompiledLoop(ABC):
             self._parts = [layer_part(layer, self.chunk_size) for _ in range(blocks.n_threads)]
             self._run()
         if layer.hidden_gradient is not None and self.hidden_slopes is not None:
-            for slopes in self.hidden_slopes:
-                layer.hidden_gradient += slopes.t()
+            layer.hidden_gradient += self.hidden_slopes.sum(0, dtype=torch.float32).t()
         layer.finish()
         return Costs(
             torch.from_numpy(self.cost.sum(0)),
