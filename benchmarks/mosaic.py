@@ -39,6 +39,7 @@ METHODS = {
     "product": "MultiVAE, product",
     "gated": "MultiVAE, gated",
     "loose": "MultiVAE, product, kl_weight=0.1",
+    "adversarial": 'MultiVAE, product, batch_correction="adversarial"',
     **{name: f"MultiVAE, product, distance_nce={weight:g}" for name, weight in PAIR_WEIGHTS.items()},
     "multivi": "MULTIVI, defaults, capped",
     "mofa": "MOFA+, 15 factors",
@@ -52,6 +53,7 @@ class Choices:
 
     fusion: str = "product"
     kl_weight: float = 1.0
+    batch_correction: str = "conditional"
     penalties: dict[str, float] | None = None
 
 
@@ -59,12 +61,14 @@ OURS = {
     "product": Choices(),
     "gated": Choices(fusion="gated"),
     "loose": Choices(kl_weight=0.1),
+    "adversarial": Choices(batch_correction="adversarial"),
     **{name: Choices(penalties={"distance_nce": weight}) for name, weight in PAIR_WEIGHTS.items()},
 }
 TASKS = ("midas", "removed")
 # MULTIVI takes no cells that have proteins alone.
 ONLY_TASK = {
     **dict.fromkeys(PAIR_WEIGHTS, "removed"),
+    "adversarial": "midas",  # the only one with batches
     "multivi": "removed",
     "mofa": "midas",
     "midas": "midas",
@@ -102,7 +106,7 @@ def midas(folder: Path, method: str, seed: int, scib_python: Path) -> Outcome:
     clock = Stopwatch()
     MultiVAE.setup_mudata(mdata, batch_key="batch")
     choices = OURS[method]
-    model = MultiVAE(mdata, fusion=choices.fusion, seed=seed)
+    model = MultiVAE(mdata, fusion=choices.fusion, batch_correction=choices.batch_correction, seed=seed)
     model.train(kl_weight=choices.kl_weight, penalties=choices.penalties, progress=False)
     Z = model.get_latent_representation()
     seconds = clock.cpu_seconds
