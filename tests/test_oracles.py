@@ -221,14 +221,11 @@ class SubsetPosterior:
     coverage: float
 
 
-def posterior_of_first(fusion: str, kind: SubsetObjective) -> SubsetPosterior:
-    """Train the encoders of a known model of two modalities, the second four times as informative.
-
-    p(z | x_1) has precision 1 + 1, p(z | x_1, x_2) has 1 + 1 + 4: a posterior of x_1 as sharp as the
-    joint one has a third of the variance it should have.
-    """
+def true_model_of_two(
+    n_cells: int, fusion: str = "product"
+) -> tuple[MultimodalModule, MultimodalData, np.ndarray, list[np.ndarray]]:
+    """Two modalities, the second four times as informative: true decoders, cells, their z and loadings."""
     rng = np.random.default_rng(0)
-    n_cells = 400
     z = rng.normal(size=(n_cells, 1))
     directions = [np.linalg.qr(rng.normal(size=(5, 1)))[0] for _ in range(2)]
     loadings = [directions[0], 2.0 * directions[1]]
@@ -238,6 +235,17 @@ def posterior_of_first(fusion: str, kind: SubsetObjective) -> SubsetPosterior:
     module = linear_module(data, n_latent=1, fusion=fusion)
     for m, w in enumerate(loadings):
         set_linear_gaussian(module, m, w, np.zeros(5), 1.0)
+    return module, data, z, loadings
+
+
+def posterior_of_first(fusion: str, kind: SubsetObjective) -> SubsetPosterior:
+    """Train the encoders of a known model of two modalities, the second four times as informative.
+
+    p(z | x_1) has precision 1 + 1, p(z | x_1, x_2) has 1 + 1 + 4: a posterior of x_1 as sharp as the
+    joint one has a third of the variance it should have.
+    """
+    n_cells = 400
+    module, data, z, _ = true_model_of_two(n_cells, fusion)
     for part in module.parts:
         part.decoder.requires_grad_(False)
         part.likelihood.requires_grad_(False)
@@ -277,17 +285,9 @@ def test_the_true_model_is_where_training_rests_except_with_cross(kind: SubsetOb
     At its mean a subset says nothing of the spread of what it has not seen. If that taught σ², its
     gradient a cell, by log σ², would be −½ |w|² Var[z | x_1] / σ² = −1 here; at draws twice as much.
     """
-    rng = np.random.default_rng(0)
     n_cells = 20_000
-    z = rng.normal(size=(n_cells, 1))
-    directions = [np.linalg.qr(rng.normal(size=(5, 1)))[0] for _ in range(2)]
-    loadings = [directions[0], 2.0 * directions[1]]
-    data = data_of(
-        [table(z @ w.T + rng.normal(size=(n_cells, 5))) for w in loadings], ["gaussian", "gaussian"]
-    )
-    module = linear_module(data, n_latent=1)
+    module, data, _, loadings = true_model_of_two(n_cells)
     for m, w in enumerate(loadings):
-        set_linear_gaussian(module, m, w, np.zeros(5), 1.0)
         set_linear_expert(module, m, w.T / (w**2).sum(), np.zeros(1), (w**2).sum(keepdims=True)[0])
     objective = Objective(ObjectiveConfig(subset_objective=kind, subset_weight=1.0), (1.0, 1.0), n_cells)
     minibatch = make_minibatch(data, np.arange(n_cells))

@@ -252,7 +252,7 @@ class MultimodalModule(nn.Module):
         drawn: OutputPart | None = None,
         options: ChunkOptions | None = None,
         upstream: tuple[float, ...] | None = None,
-        is_drawn: tuple[bool, ...] | None = None,
+        at_draws: tuple[bool, ...] | None = None,
     ) -> WeightedLogLikelihood:
         """Log p_m(x_m | z, s) of the B_m rows that have the modality, over their observed entries.
 
@@ -277,7 +277,7 @@ class MultimodalModule(nn.Module):
         upstream
             Gradient of the loss by each of the totals, up to one factor that they share; None for one that
             all share. A fused likelihood computes its gradients on the way forward and must know.
-        is_drawn
+        at_draws
             Which of ``z`` are draws, and not means; None for all. The likelihood's own parameters learn from
             draws alone: at a mean, what z is not known to is left over as if it were the features' spread.
         """
@@ -290,9 +290,9 @@ class MultimodalModule(nn.Module):
         output = drawn or (None if terms is None else self._whole_output(modality, batch))
         z = z[:, batch.rows]  # (S, B_m, K)
         if terms is None or output is None:
-            return self._plain_log_likelihood(modality, batch, z, own, cells, weights, is_drawn)
+            return self._plain_log_likelihood(modality, batch, z, own, cells, weights, at_draws)
         return self._fused_log_likelihood(
-            modality, output, z, own, terms, weights, options, upstream, is_drawn
+            modality, output, z, own, terms, weights, options, upstream, at_draws
         )
 
     def _whole_output(self, modality: int, batch: ModalityBatch) -> OutputPart | None:
@@ -313,13 +313,13 @@ class MultimodalModule(nn.Module):
         covariates: Covariates,
         cells: CellContext,
         weights: Tensor | None,
-        is_drawn: tuple[bool, ...] | None,
+        at_draws: tuple[bool, ...] | None,
     ) -> WeightedLogLikelihood:
         likelihood = self.parts[modality].likelihood
         totals, per_cell = [], []
         for s, draw in enumerate(z):
             outputs = self.decode(modality, draw, covariates)
-            learns = is_drawn is None or is_drawn[s]
+            learns = at_draws is None or at_draws[s]
             log_prob_of = likelihood.log_prob if learns else likelihood.log_prob_as_it_is
             log_prob = log_prob_of(batch.dense, outputs, cells)  # (B_m, F)
             if batch.observed is not None:
@@ -341,7 +341,7 @@ class MultimodalModule(nn.Module):
         weights: Tensor | None,
         options: ChunkOptions | None,
         upstream: tuple[float, ...] | None,
-        is_drawn: tuple[bool, ...] | None,
+        at_draws: tuple[bool, ...] | None,
     ) -> WeightedLogLikelihood:
         if output.sample is not None and terms.log_dispersion is not None:
             by_feature = output.sample.rows_of(terms.log_dispersion.movedim(-1, 0))  # (n, ...)
@@ -361,7 +361,7 @@ class MultimodalModule(nn.Module):
             batch=terms.batch,
             cell_weights=weights,
             upstream=None if upstream is None else tuple(scale * each for each in upstream),
-            teaches_dispersion=is_drawn,
+            teaches_dispersion=at_draws,
             options=options,
         )
         return WeightedLogLikelihood(fused.totals * scale, fused.per_cell * scale)

@@ -241,56 +241,34 @@ def test_draws_that_teach_the_dispersion_nothing(compiled: bool, n_batches: int)
     inputs = single(make_inputs(n_batches=n_batches))
     hidden = torch.stack([inputs.hidden.detach() * s for s in (1.0, -0.5, 2.0)]).requires_grad_()
     leaves = [hidden, inputs.weight, inputs.bias, inputs.log_dispersion]
-    upstream = torch.tensor(UPSTREAM)
 
-    def totals(teaches: tuple[bool, ...] | None) -> Tensor:
-        return fused_log_likelihoods(
+    def found(teaches: tuple[bool, ...] | None, draws: slice = slice(None)) -> tuple[Tensor, list[Tensor]]:
+        """Totals of some draws, and the gradient of their weighted sum by every leaf."""
+        totals = fused_log_likelihoods(
             NegativeBinomialKernel(),
-            hidden,
+            hidden[draws],
             inputs.weight,
             inputs.bias,
             inputs.data,
             depth=inputs.depth,
             log_dispersion=inputs.log_dispersion,
             batch=inputs.batch,
-            cell_weights=torch.linspace(0, 1, 18).view(3, 6),
-            upstream=UPSTREAM,
+            cell_weights=torch.linspace(0, 1, 18).view(3, 6)[draws],
+            upstream=UPSTREAM[draws],
             teaches_dispersion=teaches,
             options=ChunkOptions(chunk_size=8, compiled=compiled),
         ).totals
+        return totals, list(torch.autograd.grad((torch.tensor(UPSTREAM[draws]) * totals).sum(), leaves))
 
-    all_teach, one_does_not = totals(None), totals((True, False, True))
-    assert torch.equal(all_teach, one_does_not)
-    expected = torch.autograd.grad((upstream * all_teach).sum(), leaves)
-    found = torch.autograd.grad((upstream * one_does_not).sum(), leaves)
-    for one, other in zip(found[:-1], expected[:-1], strict=True):
+    everything, of_all = found(None)
+    without_second, of_two = found((True, False, True))
+    assert torch.equal(without_second, everything)
+    for one, other in zip(of_two[:-1], of_all[:-1], strict=True):
         assert torch.equal(one, other)
-    of_two = upstream * torch.tensor([1.0, 0.0, 1.0])
-    separately = [
-        torch.autograd.grad(of_two[s] * totals_of_one, inputs.log_dispersion)[0]
-        for s, totals_of_one in ((s, one_draw(inputs, hidden[s], s, compiled)) for s in (0, 2))
-    ]
-    assert relative_error(found[-1], sum(separately)) <= TOLERANCE
-    assert relative_error(found[-1], expected[-1]) > 0.01
-    silent = torch.autograd.grad((upstream * totals((False,) * 3)).sum(), inputs.log_dispersion)[0]
-    assert bool((silent == 0).all())
-
-
-def one_draw(inputs: Inputs, hidden: Tensor, s: int, compiled: bool) -> Tensor:
-    """Total of one draw by itself, with its own weights of the cells."""
-    return fused_log_likelihoods(
-        NegativeBinomialKernel(),
-        hidden.unsqueeze(0),
-        inputs.weight,
-        inputs.bias,
-        inputs.data,
-        depth=inputs.depth,
-        log_dispersion=inputs.log_dispersion,
-        batch=inputs.batch,
-        cell_weights=torch.linspace(0, 1, 18).view(3, 6)[s : s + 1],
-        upstream=UPSTREAM[s : s + 1],
-        options=ChunkOptions(chunk_size=8, compiled=compiled),
-    ).totals[0]
+    alone = [found(None, slice(s, s + 1))[1][-1] for s in (0, 2)]
+    assert relative_error(of_two[-1], alone[0] + alone[1]) <= TOLERANCE
+    assert relative_error(of_two[-1], of_all[-1]) > 0.01
+    assert bool((found((False,) * 3)[1][-1] == 0).all())
 
 
 # --- who decides ---------------------------------------------------------------------------------------

@@ -75,11 +75,12 @@ class Problem:
             if is_compiled(self.kernel, hidden, weight, log_dispersion, options):
                 from multiomics_vae.kernels.compiled.loop import CompiledInputs
 
-                dispersion = None if log_dispersion is None else log_dispersion.view(-1)  # (F,)
-                of_dispersion = self._dispersion_weights(hidden, weights)
-                inputs = CompiledInputs(
-                    layer, self.chunked.data, self.depth, dispersion, of_dispersion, wanted, options
-                )
+                dispersion = taught = None
+                if log_dispersion is not None:
+                    dispersion = log_dispersion.view(-1)  # (F,)
+                    taught = self._dispersion_weights(hidden, weights)  # (R,)
+                data, depth = self.chunked.data, self.depth
+                inputs = CompiledInputs(layer, data, depth, dispersion, taught, wanted, options)
                 return self.kernel.compiled_loop(inputs).run()
             table = None
             if log_dispersion is not None:

@@ -6,10 +6,10 @@
 For a proper subset A the sum runs over m in A (``"within"``, with the extra term
 KL(stopgrad q(z|x_all) ‖ q(z|x_A)), which teaches the subset both the mean and an honest width), over
 every observed modality (``"cross"``), or over these and with the extra term (``"both"``), in which what is
-not in A is read at the mean of q(z|x_A), so that it moves the mean and not the width. Only observed
-values enter; a subset counts for a cell only if it is neither empty nor all that the cell has. The
-penalties are those of `penalties/`, the costs those of `heads/`: average negative log likelihoods of the
-outcomes, over what has a label.
+not in A is read at the mean of q(z|x_A), so that it moves the mean and not the width, and teaches the
+likelihood's dispersions and scales nothing. Only observed values enter; a subset counts for a cell only if it
+is neither empty nor all that the cell has. The penalties are those of `penalties/`, the costs those of
+`heads/`: average negative log likelihoods of the outcomes, over what has a label.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def log_likelihoods(
             parts.drawn[m],
             parts.options,
             upstream=tuple(of_loss * views[v].weight for v in readers for _ in views[v].z),
-            is_drawn=tuple(views[v].is_drawn_for(m) for v in readers for _ in views[v].z),
+            at_draws=tuple(views[v].reads_draws(m) for v in readers for _ in views[v].z),
         )
         totals = torch.split(found.totals, [len(views[v].z) for v in readers])
         for v, total in zip(readers, totals, strict=True):

@@ -46,8 +46,8 @@ class View:
         """Weights of the draws: ``(C, B)``."""
         return self.posterior.log_weights.exp()
 
-    def is_drawn_for(self, modality: int) -> bool:
-        """Whether a modality's decoder reads draws, and not the means."""
+    def reads_draws(self, modality: int) -> bool:
+        """Whether a modality's decoder reads the draws, and not the means."""
         return modality in self.own
 
     def read_by(self, modality: int) -> Tensor:
@@ -56,7 +56,7 @@ class View:
         What a subset has not seen says where its posterior should lie. Read at draws it would also say how
         wide it should be, and it always wants to have been seen: narrower than what is known allows.
         """
-        return self.z if self.is_drawn_for(modality) else self.posterior.components.mean
+        return self.z if self.reads_draws(modality) else self.posterior.components.mean
 
 
 def joint_view(module: MultimodalModule, evidence: Evidence, available: Tensor, noise: StepNoise) -> View:

@@ -39,7 +39,7 @@ class CompiledInputs:
     log_dispersion
         ``(F,)``; None without a dispersion.
     dispersion_weights
-        Of the rows in the gradient by it, ``(R,)``.
+        Of the rows in the gradient by it, ``(R,)``; None without a dispersion.
     wanted
         Which gradients to compute.
     options
@@ -50,7 +50,7 @@ class CompiledInputs:
     data: SparseRows
     depth: Tensor | None
     log_dispersion: Tensor | None
-    dispersion_weights: Tensor
+    dispersion_weights: Tensor | None
     wanted: Wanted
     options: ChunkOptions
 

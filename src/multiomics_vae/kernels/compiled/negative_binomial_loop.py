@@ -17,6 +17,7 @@ class NegativeBinomialLoop(CountLoop):
     def __init__(self, inputs: CompiledInputs) -> None:
         super().__init__(inputs)
         assert inputs.log_dispersion is not None
+        assert inputs.dispersion_weights is not None
         self.log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
         self.dispersion: Floats = np.exp(self.log_dispersion)
         self.inverse_dispersion = np.reciprocal(self.dispersion)
