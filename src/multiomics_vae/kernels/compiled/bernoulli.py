@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_to_two
+from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of_one_to_two
 from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
-from multiomics_vae.kernels.compiled.compile import compiled_loop
+from multiomics_vae.kernels.compiled.compile import compiled_loop, inlined_formula
 from multiomics_vae.kernels.compiled.places import first_at
 
 FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes to float64
+
+
+@inlined_formula
+def closed(logit: Any) -> Any:
+    """What a closed peak costs, softplus(l), and its slope, σ(l)."""
+    u = exp_of(-abs(logit))
+    inverse = ONE / (ONE + u)
+    slope = inverse if logit > 0 else u * inverse
+    # Not max(l, 0), which would hide a logit that is not a number.
+    return HALF * (logit + abs(logit)) + log_of_one_to_two(u), slope
 
 
 @compiled_loop
@@ -50,7 +62,7 @@ def bernoulli_block(
     prefer_wide_vectors()
     n, n_rows = logits.shape
     n_cells = len(pointers) - 1
-    zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
+    zero = np.float32(0)
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
@@ -65,25 +77,37 @@ def bernoulli_block(
             cost[row] -= total
     costs = np.zeros(n_rows, np.float32)
     slopes = np.zeros(n_rows, np.float32)
-    for i in range(n):
-        of_bias = zero
+    # Two features at a time, which read and write the sums of the rows once.
+    for i in range(0, n - 1, 2):
+        of_bias, of_next_bias = zero, zero
         for row in range(n_rows):
-            logit = widened(logits[i, row]) + bias[i] + offset[row]
-            u = exp_of(-abs(logit))
-            inverse = one / (one + u)
-            slope = inverse if logit > 0 else u * inverse
-            # Not max(l, 0), which would hide a logit that is not a number.
-            costs[row] += half * (logit + abs(logit)) + log_of_one_to_two(u)
-            slopes[row] += slope
+            here, slope = closed(widened(logits[i, row]) + bias[i] + offset[row])
+            next_here, next_slope = closed(widened(logits[i + 1, row]) + bias[i + 1] + offset[row])
+            costs[row] += here + next_here
+            slopes[row] += slope + next_slope
             of_bias += slope * weights[row]
+            of_next_bias += next_slope * weights[row]
             logits[i, row] = narrowed(slope, logits)
-        bias_slope[i] = of_bias
-        if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
+            logits[i + 1, row] = narrowed(next_slope, logits)
+        bias_slope[i], bias_slope[i + 1] = of_bias, of_next_bias
+        if (i + 2) % FEATURES_IN_SUM == 0:
             for row in range(n_rows):
                 cost[row] += costs[row]
                 offset_slope[row] += slopes[row]
                 costs[row] = zero
                 slopes[row] = zero
+    if n % 2:
+        of_bias = zero
+        for row in range(n_rows):
+            here, slope = closed(widened(logits[n - 1, row]) + bias[n - 1] + offset[row])
+            costs[row] += here
+            slopes[row] += slope
+            of_bias += slope * weights[row]
+            logits[n - 1, row] = narrowed(slope, logits)
+        bias_slope[n - 1] = of_bias
+    for row in range(n_rows):
+        cost[row] += costs[row]
+        offset_slope[row] += slopes[row]
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
@@ -93,7 +117,7 @@ def bernoulli_block(
             for e in range(len(column)):
                 if x[e] > 0:
                     i = column[e] - first
-                    logits[i, row] = narrowed(widened(logits[i, row]) - one, logits)
+                    logits[i, row] = narrowed(widened(logits[i, row]) - ONE, logits)
                     bias_slope[i] -= weights[row]
                     n_open += 1
             offset_slope[row] -= n_open

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils as untyped_cgutils
 from numba.extending import intrinsic
@@ -12,6 +14,20 @@ from numba.extending import intrinsic
 cgutils: Any = untyped_cgutils
 HALF_BITS = 16
 WORD = ir.IntType(32)
+
+
+class BFloat16(ir.Type):
+    """LLVM's name of the type, which llvmlite does not have."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+@cache
+def converts_to_bfloat16() -> bool:
+    """Whether the processor has an instruction that rounds to bfloat16; LLVM's way without is a slow one."""
+    found: bool = get_host_cpu_features().get("avx512bf16", False)
+    return found
 
 
 def _power_of_two(typing_context: Any, exponent: Any) -> Any:
@@ -60,6 +76,9 @@ def _narrowed(typing_context: Any, number: Any, array: Any) -> Any:
     if kept != types.uint16:
         return number(number, array), lambda context, builder, signature, arguments: arguments[0]
 
+    def convert(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(arguments[0], BFloat16()), ir.IntType(HALF_BITS))
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = builder.bitcast(arguments[0], WORD)
         lowest = builder.and_(builder.lshr(word, ir.Constant(WORD, HALF_BITS)), ir.Constant(WORD, 1))
@@ -67,7 +86,7 @@ def _narrowed(typing_context: Any, number: Any, array: Any) -> Any:
         upper = builder.lshr(builder.add(word, half), ir.Constant(WORD, HALF_BITS))
         return builder.trunc(upper, ir.IntType(HALF_BITS))
 
-    return types.uint16(types.float32, array), generate
+    return types.uint16(types.float32, array), convert if converts_to_bfloat16() else generate
 
 
 def _prefetch(typing_context: Any, table: Any, row: Any, column: Any) -> Any:
