@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mudata
@@ -76,6 +80,24 @@ def test_training_does_not_depend_on_the_number_of_threads(
 
     one, two = weights(1), weights(2)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_threads_of_blocks_multiply_alone(tmp_path: Path) -> None:
+    """In a process of its own: a product that starts threads of its own is summed in another order."""
+    script = tmp_path / "products.py"
+    script.write_text(
+        "import torch\n"
+        "from multiomics_vae.kernels.compiled.blocks import Blocks\n"
+        "torch.set_num_threads(2)\n"
+        "left, right, found = torch.randn(64, 2048), torch.randn(2048, 2048), {}\n"
+        "with Blocks() as blocks:\n"
+        "    def multiply():\n"
+        "        return torch.mm(left, right)\n"
+        "    alone = multiply()\n"
+        "    assert torch.equal(blocks._pool.submit(multiply).result(), alone)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True)
 
 
 def test_wide_steps_leave_torch_one_thread_and_walk(cells: mudata.MuData) -> None:

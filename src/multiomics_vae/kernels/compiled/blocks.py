@@ -48,8 +48,14 @@ def n_threads_of_blocks() -> int:
 
 @cache
 def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; a process that was forked off starts its own."""
-    return ThreadPoolExecutor(n_threads, thread_name_prefix="multiomics_vae")
+    """Threads that wait for work; a process that was forked off starts its own.
+
+    A thread takes over torch's number of threads, 1 where it is started, when torch first looks it up in there;
+    a matrix product does not look, and would start threads of its own.
+    """
+    return ThreadPoolExecutor(
+        n_threads, thread_name_prefix="multiomics_vae", initializer=torch.get_num_threads
+    )
 
 
 class Blocks:
@@ -71,7 +77,7 @@ class Blocks:
     def __enter__(self) -> Blocks:
         self._before = torch.get_num_threads()
         self._pool = _pool(self.n_threads - 1, os.getpid()) if self.n_threads > 1 else None
-        # A thread takes over this number when it first uses torch, and the threads of a pool keep it.
+        # The threads of a pool are started within a block, take over this number and keep it.
         torch.set_num_threads(1)
         return self
 
