@@ -21,8 +21,10 @@ from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import (
     ChunkedEntries,
     ChunkOptions,
+    DrawnFeatures,
     FeatureSample,
     SparseRows,
+    WholeLayer,
     chunk_rows,
     fused_log_likelihoods,
 )
@@ -81,23 +83,18 @@ class OutputPart:
     weight, bias
         Of the last layer, ``(n, H)`` and ``(n,)``; differentiable.
     chunked
-        Observations of the n features.
+        Observations of the n features; None if n is 0.
     sample
         Which features they are; None for all.
-    measured
-        True if they are those that were measured, and not drawn to stand for all.
+    drawn
+        What they were drawn from and stand for; None if they stand for themselves.
     """
 
     weight: Tensor
     bias: Tensor
-    chunked: ChunkedEntries
+    chunked: ChunkedEntries | None
     sample: FeatureSample | None = None
-    measured: bool = False
-
-    @property
-    def scale(self) -> float:
-        """By what a sum over these features is multiplied to estimate the sum over all."""
-        return 1.0 if self.sample is None or self.measured else self.sample.scale
+    drawn: DrawnFeatures | None = None
 
 
 class MultimodalModule(nn.Module):
@@ -206,41 +203,45 @@ class MultimodalModule(nn.Module):
         modality: int,
         batch: ModalityBatch,
         covariates: Covariates,
-        n_features: int,
+        chances: Tensor,
         generator: torch.Generator,
         rows: RowSource | None = None,
     ) -> OutputPart | None:
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
-        All are seen if there are no more than ``n_features``, if the likelihood is normalised over
-        features (a softmax needs its full normaliser), if it is not fused with the last layer, and if
-        some were not measured.
+        All are seen if the likelihood is not fused with the last layer, and if some were not measured.
 
         Parameters
         ----------
         modality, batch, covariates
             As for `log_likelihood`.
-        n_features
-            How many to draw.
+        chances
+            With which each feature is drawn, ``(F,)``.
         generator
             Decides which.
         rows
             Where the drawn rows of the last layer's matrix come from; None takes them from the matrix.
         """
-        if not isinstance(batch.values, SparseRows) or batch.values.n_features <= n_features:
+        if not isinstance(batch.values, SparseRows):
             return None
         if batch.gaps is not None:
             return None
         cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
-        if terms is None or terms.kernel.normalised:
+        if terms is None:
             return None
-        sample = FeatureSample.draw(batch.values.n_features, n_features, generator)
-        layer = self.parts[modality].decoder.last_layers[0]
-        like = batch.values.values.new_empty(len(batch.rows), 1)
-        chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
+        sample = FeatureSample.draw(chances, generator)
+        assert sample.chances is not None
+        layer, whole = self.parts[modality].decoder.last_layers[0], None
+        if terms.kernel.normalised:
+            whole = WholeLayer(layer.weight, layer.bias, batch.values.row_sums())
+        chunked = None
+        if len(sample.features):
+            like = batch.values.values.new_empty(len(batch.rows), 1)
+            chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
         weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
-        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample)
+        drawn = DrawnFeatures(sample.chances, whole)
+        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample, drawn)
 
     def log_likelihood(
         self,
@@ -303,7 +304,7 @@ class MultimodalModule(nn.Module):
             return OutputPart(layer.weight, layer.bias, batch.chunked)
         sample = batch.gaps.sample
         rows = sample.rows_of(layer.weight), sample.rows_of(layer.bias)
-        return OutputPart(*rows, batch.chunked, sample, measured=True)
+        return OutputPart(*rows, batch.chunked, sample)
 
     def _plain_log_likelihood(
         self,
@@ -343,12 +344,13 @@ class MultimodalModule(nn.Module):
         upstream: tuple[float, ...] | None,
         at_draws: tuple[bool, ...] | None,
     ) -> WeightedLogLikelihood:
+        if output.chunked is None:
+            return WeightedLogLikelihood(z.new_zeros(len(z)), z.new_zeros(z.shape[:2]))
         if output.sample is not None and terms.log_dispersion is not None:
             by_feature = output.sample.rows_of(terms.log_dispersion.movedim(-1, 0))  # (n, ...)
             terms = replace(terms, log_dispersion=by_feature.movedim(0, -1))
         decoder, encoded = self.parts[modality].decoder, self.covariates(covariates)  # (B_m, D)
         hidden = decoder.last_hidden(z.flatten(0, 1), encoded.repeat(len(z), 1))  # (S · B_m, H)
-        scale = output.scale
         fused = fused_log_likelihoods(
             terms.kernel,
             hidden.view(*z.shape[:2], -1),
@@ -360,11 +362,12 @@ class MultimodalModule(nn.Module):
             log_dispersion=terms.log_dispersion,
             batch=terms.batch,
             cell_weights=weights,
-            upstream=None if upstream is None else tuple(scale * each for each in upstream),
+            upstream=upstream,
             teaches_dispersion=at_draws,
             options=options,
+            drawn=output.drawn,
         )
-        return WeightedLogLikelihood(fused.totals * scale, fused.per_cell * scale)
+        return WeightedLogLikelihood(fused.totals, fused.per_cell)
 
     def log_prior_of_weights(self) -> Tensor:
         """Log prior density of the decoders' shrunk weights and the likelihoods' parameters, a scalar."""

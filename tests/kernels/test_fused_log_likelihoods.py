@@ -239,12 +239,3 @@ def test_on_a_gpu(case: Case, budget: int) -> None:
         move(inputs.cell_weights),  # type: ignore[arg-type]
     )
     assert_agree(case, moved, ChunkOptions(chunk_size=512, memory_budget=budget), EXACT)
-
-
-def test_dispersions_of_batches_that_do_not_lie_in_a_row() -> None:
-    """As they come where some features are left out of a table of batches by features."""
-    case = next(case for case in CASES if case.name == "nb")
-    inputs = make_inputs(n_batches=2)
-    turned = inputs.log_dispersion.detach().t().contiguous().t().requires_grad_()
-    assert not turned.is_contiguous()
-    assert_agree(case, replace(inputs, log_dispersion=turned), ChunkOptions(chunk_size=8), EXACT)

@@ -52,7 +52,7 @@ class Twins:
         gradient = self.slope + 0.5 * noise  # (F, H)
         dense = 0.3 * noise if whole else torch.zeros_like(noise)
         self.whole.grad = self.lazy.grad = None
-        sample = FeatureSample.draw(N_ROWS, N_DRAWN, self.generator)
+        sample = FeatureSample.draw(torch.full((N_ROWS,), N_DRAWN / N_ROWS), self.generator)
         if drawn:
             taken = self.rows.take(self.lazy, sample)
             torch.testing.assert_close(taken, self.whole[sample.features], rtol=1e-5, atol=1e-6)
@@ -176,7 +176,7 @@ def test_training_by_rows_is_training(choices: dict[str, Any], monkeypatch: pyte
     monkeypatch.setattr(TouchedRows, "take", count)
     by_rows = run()
     assert set(seen) == {1}
-    monkeypatch.setattr(fit_module, "_rows", lambda module, config: None)
+    monkeypatch.setattr(fit_module, "_rows", lambda module, config, chances: None)
     seen.clear()
     as_a_whole = run()
     assert set(seen) == {0}

@@ -8,8 +8,9 @@ likelihood is one subclass of `ElementwiseKernel`.
 
 from multiomics_vae.kernels.bernoulli import BernoulliKernel, bernoulli_log_likelihood
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
+from multiomics_vae.kernels.drawn_features import DrawnFeatures, WholeLayer
 from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms, ZeroTotals
-from multiomics_vae.kernels.feature_sample import FeatureSample
+from multiomics_vae.kernels.feature_sample import FeatureSample, chances_by_size
 from multiomics_vae.kernels.fused import (
     LogLikelihood,
     LogLikelihoods,
@@ -34,6 +35,7 @@ __all__ = [
     "BernoulliKernel",
     "ChunkOptions",
     "ChunkedEntries",
+    "DrawnFeatures",
     "ElementwiseKernel",
     "FeatureSample",
     "LogLikelihood",
@@ -43,10 +45,12 @@ __all__ = [
     "PoissonKernel",
     "SoftmaxNormaliser",
     "SparseRows",
+    "WholeLayer",
     "ZeroTotals",
     "bernoulli_log_likelihood",
     "beta_binomial_quantile",
     "beta_quantile",
+    "chances_by_size",
     "chunk_rows",
     "fused_log_likelihood",
     "fused_log_likelihoods",

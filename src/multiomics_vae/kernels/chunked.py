@@ -11,8 +11,10 @@ from torch import Tensor
 from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries, EntrySlice
 from multiomics_vae.kernels.dispersion_table import DispersionTable
+from multiomics_vae.kernels.drawn_features import DrawnFeatures
 from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
+from multiomics_vae.kernels.softmax_normaliser import softmax_normaliser
 
 # Powers of 2 are several times faster than exp in PyTorch on processors.
 LOG2_E = 1.0 / math.log(2.0)
@@ -84,6 +86,9 @@ class ChunkLoop:
         Which gradients to compute.
     memory_budget
         Bytes that the logits of all features may take.
+    drawn
+        What the features were drawn from and stand for: costs and slopes are then the estimates of
+        `DrawnFeatures`. None if they are all.
     """
 
     def __init__(
@@ -95,7 +100,10 @@ class ChunkLoop:
         depth: Tensor | None,
         wanted: Wanted,
         memory_budget: int,
+        drawn: DrawnFeatures | None = None,
     ) -> None:
+        self.drawn = drawn
+        self._feature_weights = None if drawn is None else drawn.weights  # (F,)
         self.kernel, self.layer, self.chunked = kernel, layer, chunked
         self.dispersion, self.depth = dispersion, depth
         self.wanted = wanted
@@ -144,7 +152,7 @@ class ChunkLoop:
     def _run_normalised(self) -> None:
         assert self.depth is not None
         log_mean, normaliser = self._normalise(self.depth.log())  # (nnz,)
-        totals = self.kernel.zero_totals(self.depth)
+        totals = self.kernel.zero_totals(self.depth) if self.drawn is None else None
         if totals is None:
             slope_sum = self._add_zero_costs(normaliser)  # (B,)
         else:
@@ -153,13 +161,41 @@ class ChunkLoop:
         added, slope_sum = self._add_all_nonzero_terms(log_mean, slope_sum)
         if not self.wanted.layer:
             return
-        share_slope = -(slope_sum / self.depth).to(self.depth.dtype)  # (B,)
+        share_slope = self._share_slope(slope_sum, normaliser)  # (B,)
         for chunk, features in enumerate(self.chunked.chunks):
             mean = self._means(features, normaliser)  # (n, B)
             slope = self._zero_slope(features, mean)  # (n, B)
             part = self.chunked.span(chunk)
-            slope.view(-1).scatter_add_(0, self.chunked.entries.positions[part], added[part])
-            self.layer.add_gradient(features, slope.addcmul_(mean, share_slope))
+            positions = self.chunked.entries.positions[part]
+            slope.view(-1).scatter_add_(0, positions, added[part])
+            by_share = share_slope.expand_as(mean)  # (n, B)
+            if self.drawn is not None:
+                mean = mean * self._weights_of(features)  # (n, B), of the features that these stand for
+                own = slope - mean  # (n, B)
+                own.view(-1).scatter_add_(0, positions, self._weighted_values[part])
+                absent = (1.0 - self.drawn.chances[features]).unsqueeze(1)  # (n, 1)
+                by_share = own * absent / self.depth + share_slope
+            self.layer.add_gradient(features, slope.addcmul_(mean, by_share))
+
+    @property
+    def _weighted_values(self) -> Tensor:
+        """Stored entries times what their features stand for, ``(nnz,)``."""
+        entries = self.chunked.entries
+        if self._feature_weights is None:
+            return entries.values
+        return entries.values * self._feature_weights.index_select(0, entries.columns)
+
+    def _share_slope(self, slope_sum: Tensor, normaliser: Normaliser) -> Tensor:
+        """What every slope has of the others, over its mean: ``(B,)``."""
+        assert self.depth is not None
+        if self.drawn is None:
+            return -(slope_sum / self.depth).to(self.depth.dtype)
+        excess = slope_sum.scatter_add(
+            0, self.chunked.entries.rows, self._weighted_values.to(slope_sum.dtype)
+        )  # (B,)
+        for features in self.chunked.chunks:
+            excess -= (self._means(features, normaliser) * self._weights_of(features)).sum(0)
+        return self.drawn.share_slope(self.depth, excess).to(self.depth.dtype)
 
     def _add_all_nonzero_terms(self, log_mean: Tensor, slope_sum: Tensor) -> tuple[Tensor, Tensor]:
         """Add what stored entries cost; return their slopes ``(nnz,)`` and the new sums ``(B,)``."""
@@ -189,6 +225,10 @@ class ChunkLoop:
             shifted = torch.sub(logits, now_highest, out=self._slope_buffer[:width])  # (n, B)
             total.mul_((highest - now_highest).exp_()).add_(shifted.mul_(LOG2_E).exp2_().sum(0))
             highest = now_highest
+        if self.drawn is not None and self.drawn.whole is not None:
+            whole = self.drawn.whole
+            found = softmax_normaliser(self.layer.hidden, whole.weight, whole.bias)
+            highest, total = found.highest.squeeze(1), found.total.squeeze(1)
         normaliser = Normaliser(highest, (log_depth - total.log()).to(log_depth.dtype))
         return normaliser.log_means_of(at_entries, entries.rows), normaliser
 
@@ -221,6 +261,14 @@ class ChunkLoop:
         table = self.dispersion
         at_entries = None if table is None else table.at_entries(entries)  # (k,)
         terms = self.kernel.nonzero_terms(argument, entries.values, at_entries)
+        if self._feature_weights is not None:
+            weights = self._feature_weights.index_select(0, entries.columns)  # (k,)
+            by_dispersion = terms.log_dispersion_slope
+            terms = NonzeroTerms(
+                terms.cost * weights,
+                terms.slope * weights,
+                None if by_dispersion is None else by_dispersion * weights,
+            )
         self._per_cell.scatter_add_(0, entries.rows, terms.cost.to(self._per_cell.dtype))
         if table is not None and self.wanted.log_dispersion and terms.log_dispersion_slope is not None:
             table.add_at_entries(entries, terms.log_dispersion_slope)
@@ -229,18 +277,27 @@ class ChunkLoop:
     def _zero_slope(self, features: slice, argument: Tensor) -> Tensor:
         slope = self._slope_buffer[: len(argument)]  # (n, B)
         self.kernel.zero_slope(argument, self._spread(features), slope)
-        return slope
+        return slope if self._feature_weights is None else slope.mul_(self._weights_of(features))
 
     def _add_zero_cost(self, features: slice, argument: Tensor, slope: Tensor | None) -> None:
         cost = self._cost_buffer[: len(argument)]  # (n, B)
-        if self.dispersion is None:
+        if self.dispersion is None and self._feature_weights is None:
             self._per_cell += self.kernel.zero_cost_sums(argument, None, cost)
             return
         self.kernel.zero_cost(argument, self._spread(features), cost)
+        if self._feature_weights is not None:
+            cost.mul_(self._weights_of(features))
         self._per_cell += cost.sum(0)
+        if self.dispersion is None:
+            return
         if self.wanted.log_dispersion and slope is not None:
             self.kernel.zero_log_dispersion_slope(argument, slope, cost)
             self.dispersion.add_chunk(features, cost)
+
+    def _weights_of(self, features: slice) -> Tensor:
+        """What the drawn features of a chunk stand for, ``(n, 1)``."""
+        assert self._feature_weights is not None
+        return self._feature_weights[features].unsqueeze(1)
 
     def _spread(self, features: slice) -> Tensor | None:
         return None if self.dispersion is None else self.dispersion.of_chunk(features)

@@ -13,6 +13,7 @@ from multiomics_vae.errors import MultiomicsError
 from multiomics_vae.kernels.chunked import ChunkLoop, Costs
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
 from multiomics_vae.kernels.dispersion_table import DispersionTable
+from multiomics_vae.kernels.drawn_features import DrawnFeatures
 from multiomics_vae.kernels.elementwise import ElementwiseKernel
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
@@ -43,6 +44,8 @@ class Problem:
         Whether the gradient by the dispersion takes a draw in; None if it takes all.
     is_whole
         Whether these are all the draws that the weight learns from; else others add to its gradient.
+    drawn
+        What the F features were drawn from and stand for; None if they are all there are.
     """
 
     kernel: ElementwiseKernel
@@ -55,6 +58,7 @@ class Problem:
     is_whole: bool
     options: ChunkOptions
     wanted: Wanted
+    drawn: DrawnFeatures | None = None
 
     def solve(
         self,
@@ -80,7 +84,7 @@ class Problem:
                     dispersion = log_dispersion.view(-1)  # (F,)
                     taught = self._dispersion_weights(hidden, weights)  # (R,)
                 data, depth = self.chunked.data, self.depth
-                inputs = CompiledInputs(layer, data, depth, dispersion, taught, wanted, options)
+                inputs = CompiledInputs(layer, data, depth, dispersion, taught, wanted, options, self.drawn)
                 return self.kernel.compiled_loop(inputs).run()
             table = None
             if log_dispersion is not None:
@@ -89,7 +93,9 @@ class Problem:
                 batch = None if len(rows) == 1 else self.batch
                 table = DispersionTable(rows, batch, each, size, wanted.log_dispersion)
             budget = options.memory_budget
-            return ChunkLoop(self.kernel, layer, self.chunked, table, self.depth, wanted, budget).run()
+            return ChunkLoop(
+                self.kernel, layer, self.chunked, table, self.depth, wanted, budget, self.drawn
+            ).run()
 
     def _cost_weights(self, hidden: Tensor) -> Tensor | None:
         if self.cell_weights is None and self.upstream == (-1.0,):

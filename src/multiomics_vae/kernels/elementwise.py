@@ -110,6 +110,8 @@ class ElementwiseKernel(ABC):
     def zero_totals(self, depth: Tensor) -> ZeroTotals | None:
         """Sums over all features where they have a closed form, which saves a pass; else None.
 
+        Not asked where a part of the features was drawn: the closed form is of all of them.
+
         Parameters
         ----------
         depth

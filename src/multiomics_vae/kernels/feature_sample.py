@@ -1,4 +1,4 @@
-"""A random part of the features, which estimates a sum over all of them without bias."""
+"""A part of the features, which may stand for all of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ FEWEST_COMPILED = 2**17  # entries; below, compiling costs more than it saves
 
 @dataclass(frozen=True)
 class FeatureSample:
-    """n of F features, each equally likely to be among them.
-
-    For terms t_f that do not depend on one another, E[(F/n) Σ_{f in sample} t_f] = Σ_f t_f, for values
-    and gradients alike (Horvitz & Thompson 1952): every feature is drawn with probability n/F. This holds
-    for elementwise log likelihoods; one normalised over features needs all of them.
+    """n of F features: a drawn part that stands for all, or simply those that there are.
 
     Parameters
     ----------
@@ -30,37 +26,33 @@ class FeatureSample:
         Which, increasing, ``(n,)``, int64.
     n_features
         F.
+    chances
+        With which each was drawn, independently of the others, ``(n,)``; None if they stand for themselves.
 
     Examples
     --------
-    >>> FeatureSample.draw(100, 10, torch.Generator()).scale
-    10.0
+    >>> FeatureSample.draw(torch.tensor([1.0, 0.0, 1.0]), torch.Generator()).features
+    tensor([0, 2])
     """
 
     features: Tensor
     n_features: int
+    chances: Tensor | None = None
 
     @classmethod
-    def draw(cls, n_features: int, n_drawn: int, generator: torch.Generator) -> FeatureSample:
-        """Draw ``n_drawn`` features without replacement, on the generator's device.
+    def draw(cls, chances: Tensor, generator: torch.Generator) -> FeatureSample:
+        """Draw each feature with a chance of its own, as `chances_by_size` makes them.
 
-        Raises
-        ------
-        InputError
-            If ``n_drawn`` is not in 1 … ``n_features``.
+        Parameters
+        ----------
+        chances
+            Of all features, 0 to 1, ``(F,)``, on the generator's device.
+        generator
+            Decides.
         """
-        if not 1 <= n_drawn <= n_features:
-            raise InputError(f"Of {n_features} features, 1 to {n_features} can be drawn, not {n_drawn}.")
-        shuffled = torch.randperm(n_features, generator=generator, device=generator.device)  # (F,)
-        # Marked and looked for, which takes a tenth of sorting.
-        drawn = torch.zeros(n_features, dtype=torch.bool, device=generator.device)  # (F,)
-        drawn[shuffled[:n_drawn]] = True
-        return cls(drawn.nonzero().squeeze(1), n_features)
-
-    @property
-    def scale(self) -> float:
-        """F / n, the inverse of the probability that a feature is drawn."""
-        return self.n_features / len(self.features)
+        uniform = torch.rand(len(chances), generator=generator, device=generator.device)  # (F,)
+        features = (uniform < chances).nonzero().squeeze(1)  # (n,)
+        return cls(features, len(chances), chances.index_select(0, features))
 
     def entries(self, data: SparseRows) -> SparseRows:
         """The stored entries of the drawn features, which are numbered anew: ``(B, n)``."""
@@ -84,6 +76,51 @@ class FeatureSample:
         """Rows of the drawn features, of a table ``(F, ...)``: ``(n, ...)``; differentiable once."""
         taken: Tensor = _TakeRows.apply(table, self.features)  # type: ignore[no-untyped-call]
         return taken
+
+
+def chances_by_size(sizes: Tensor, n_drawn: int) -> Tensor:
+    """Chances of being drawn, min(1, c · size), which add up to ``n_drawn``.
+
+    An estimated sum varies least if features are drawn in proportion to what they contribute.
+
+    Parameters
+    ----------
+    sizes
+        Positive, ``(F,)``.
+    n_drawn
+        How many features are to be drawn on average.
+
+    Returns
+    -------
+    Tensor
+        ``(F,)``.
+
+    Raises
+    ------
+    InputError
+        If so many cannot be drawn, or a size is not positive.
+
+    Examples
+    --------
+    >>> chances_by_size(torch.tensor([1.0, 1.0, 8.0]), 2)
+    tensor([0.5000, 0.5000, 1.0000])
+    """
+    if not 1 <= n_drawn <= len(sizes):
+        raise InputError(f"Of {len(sizes)} features, 1 to {len(sizes)} can be drawn, not {n_drawn}.")
+    if not bool((sizes > 0).all()):
+        lowest = float(sizes.min())
+        raise InputError(f"Sizes of features must be positive, and one is {lowest:g}: sizes.clamp(min=0.01)")
+    # With k features certain, the others share out the rest in proportion to their sizes.
+    ordered, order = sizes.double().sort(descending=True)  # (F,)
+    after = ordered.flip(0).cumsum(0).flip(0)  # (F,), sum of a size and of all that are smaller
+    still = n_drawn - torch.arange(len(sizes), device=sizes.device)  # (F,)
+    n_certain = int(((still > 0) & (ordered * still >= after)).sum())
+    chances = torch.ones_like(ordered)
+    if n_certain < n_drawn:
+        chances[n_certain:] = ordered[n_certain:] * ((n_drawn - n_certain) / after[n_certain])
+    else:
+        chances[n_certain:] = 0.0
+    return torch.empty_like(sizes).index_copy_(0, order, chances.clamp(max=1.0).to(sizes.dtype))
 
 
 class _TakeRows(torch.autograd.Function):

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from multiomics_vae.errors import InputError
 from multiomics_vae.kernels.checks import check_inputs
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
 from multiomics_vae.kernels.differentiable import FusedLogLikelihood, Problem, is_compiled
+from multiomics_vae.kernels.drawn_features import DrawnFeatures
 from multiomics_vae.kernels.elementwise import ElementwiseKernel
 from multiomics_vae.kernels.options import ChunkOptions
 from multiomics_vae.kernels.output_layer import Wanted
@@ -135,6 +137,7 @@ def fused_log_likelihoods(
     upstream: tuple[float, ...] | None = None,
     teaches_dispersion: tuple[bool, ...] | None = None,
     options: ChunkOptions | None = None,
+    drawn: DrawnFeatures | None = None,
 ) -> LogLikelihoods:
     """Do what `fused_log_likelihood` does at several hidden layers of the same cells, together.
 
@@ -155,6 +158,9 @@ def fused_log_likelihoods(
         another one comes in the backward pass, it raises.
     teaches_dispersion
         Which of the totals the gradient by ``log_dispersion`` is of; None for all.
+    drawn
+        Where the F features were drawn to stand for more. Totals, values of cells and gradients are then
+        unbiased estimates of those over all features; None for features that stand for themselves.
 
     Returns
     -------
@@ -174,6 +180,7 @@ def fused_log_likelihoods(
     tensor([-1.3863, -1.3863])
     """
     n_draws = len(hidden)
+    _check_drawn(kernel, drawn, weight)
     weights = None if cell_weights is None else cell_weights.detach().to(hidden.dtype)  # (S, B)
     for s in range(n_draws):
         each = None if weights is None else weights[s]
@@ -211,6 +218,7 @@ def fused_log_likelihoods(
             together >= n_draws,
             options,
             wanted,
+            drawn,
         )
         rows = hidden[here].flatten(0, 1)  # (R, H)
         found, each_row = FusedLogLikelihood.apply(  # type: ignore[no-untyped-call]
@@ -221,6 +229,24 @@ def fused_log_likelihoods(
     if len(totals) == 1:
         return LogLikelihoods(totals[0], per_cell[0])
     return LogLikelihoods(torch.cat(totals), torch.cat(per_cell))
+
+
+def _check_drawn(kernel: ElementwiseKernel, drawn: DrawnFeatures | None, weight: Tensor) -> None:
+    if drawn is None:
+        return
+    if kernel.normalised != (drawn.whole is not None):
+        needs = (
+            "needs the layer they were drawn from" if kernel.normalised else "has no shares among features"
+        )
+        mend = (
+            "DrawnFeatures(chances, WholeLayer(weight, bias, count))" if kernel.normalised else "whole=None"
+        )
+        raise InputError(f"Of drawn features {type(kernel).__name__} {needs}: {mend}")
+    if len(drawn.chances) != len(weight):
+        raise InputError(
+            f"drawn has the chances of {len(drawn.chances)} features, and weight has {len(weight)} rows. "
+            "Give those of the drawn features: DrawnFeatures(sample.chances)"
+        )
 
 
 def chunk_rows(data: SparseRows, hidden: Tensor, options: ChunkOptions) -> ChunkedEntries:

@@ -95,6 +95,13 @@ class SparseRows:
         dense.view(-1).scatter_(0, places, self.values)
         return dense
 
+    def row_sums(self) -> Tensor:
+        """Sum of each row, ``(B,)``."""
+        if self.values.device.type == "cpu":
+            return torch.segment_reduce(self.values, "sum", offsets=self.row_pointers)  # (B,)
+        sums = self.values.new_zeros(self.n_cells)  # (B,)
+        return sums.index_add_(0, self.row_of_each_entry(), self.values)
+
     def row_of_each_entry(self) -> Tensor:
         """Row of each entry, ``(nnz,)``, int64."""
         cells = torch.arange(self.n_cells, device=self.columns.device)

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from multiomics_vae.errors import InputError, did_you_mean
 from multiomics_vae.module import RowSource
@@ -164,15 +165,15 @@ class Economy:
     ----------
     product_dtype
         Type in which the factors of the output layers' products are rounded; None keeps them as they are.
-    n_features
-        Features of a modality, drawn anew at each step, that stand for all; None takes all. See
-        `MultimodalModule.draw_features` for what always takes all.
+    chances
+        Of each modality, the chances with which its features are drawn at each step to stand for all,
+        ``(F,)``; None takes all. See `MultimodalModule.draw_features` for what always takes all.
     rows
         Where the rows of drawn features come from; None takes them from the module's parameters.
     """
 
     product_dtype: torch.dtype | None = None
-    n_features: int | None = None
+    chances: tuple[Tensor | None, ...] = ()
     rows: RowSource | None = None
 
 

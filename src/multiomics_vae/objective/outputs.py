@@ -38,11 +38,12 @@ class OutputParts:
         """Draw the features of a step, if it is to look at a part of them."""
         drawn: list[OutputPart | None] = []
         for m, batch in enumerate(minibatch.modalities):
-            n, covariates = economy.n_features, minibatch.covariates
-            if n is None:
+            chances = economy.chances[m] if economy.chances else None
+            if chances is None:
                 drawn.append(None)
-            else:
-                drawn.append(module.draw_features(m, batch, covariates, n, noise.generator, economy.rows))
+                continue
+            covariates, generator = minibatch.covariates, noise.generator
+            drawn.append(module.draw_features(m, batch, covariates, chances, generator, economy.rows))
         return cls(tuple(drawn), ChunkOptions(product_dtype=economy.product_dtype))
 
 

@@ -56,11 +56,12 @@ class TrainingConfig:
         where it is fast, which makes results depend on the machine. Everything else, and held-out cells
         and answers altogether, are float32.
     n_features_per_step
-        Features of a modality that a training step looks at, drawn at random and shared by its cells;
-        their log likelihood is scaled by the inverse of the drawn share, so that the loss has the same
-        expectation. None takes all. Only likelihoods that treat features one by one can draw
-        (``"bernoulli"``); ``"nb"``, ``"zinb"`` and ``"poisson"`` keep all, because their means are
-        shares of a total over all features. Held-out cells and answers always take all.
+        Features of a modality that a training step looks at on average, drawn at random and shared by its
+        cells; those with more counts are drawn more often. The log likelihood of each is divided by its
+        chance, so that the loss and its gradient have the same expectation. None takes all.
+        ``"bernoulli"``, ``"nb"`` and ``"poisson"`` can draw; the means of the latter two are shares among
+        all features, whose normaliser is not estimated, so that more than half of them would save nothing
+        and all are kept. The other likelihoods keep all features, and so do held-out cells and answers.
     """
 
     max_epochs: int | None = None

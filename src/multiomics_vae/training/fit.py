@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from torch import Tensor
 
 from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import MultimodalData
@@ -26,6 +27,7 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import Objective, Supervision, build_penalties, settle_heads, supervise
 from multiomics_vae.penalties.correction import surroundings_of
 from multiomics_vae.training.balance import GradientBalance
+from multiomics_vae.training.chances import feature_chances
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.history import History
 from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
@@ -125,14 +127,16 @@ def fit(
         keeper = StateKeeper(keep, training, process)
         alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
-        rows = _rows(module, config) if alone and not callbacks else None
+        n_drawn = config.n_features_per_step
+        chances = () if n_drawn is None else feature_chances(module, data, run.training_cells, n_drawn)
+        rows = _rows(module, config, chances) if alone and not callbacks else None
         supervision = supervise(data, readers, run.training_cells)
         if resumed is None:
             module.covariates.learn_from(torch.from_numpy(data.batch[run.training_cells]).to(device))
             settle_heads(readers, supervision, data, run.training_cells)
         steps = None if training.bags is None else training.n_steps
         walks = alone and config.gradient_clip == 0
-        plan = _plan(module, data, run, history, process, keeper, rows, walks, supervision, steps)
+        plan = _plan(module, data, run, history, process, keeper, rows, chances, walks, supervision, steps)
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:
@@ -202,6 +206,7 @@ def _plan(
     process: Process,
     keeper: StateKeeper,
     rows: TouchedRows | None,
+    chances: tuple[Tensor | None, ...],
     walks: bool,
     supervision: Mapping[str, Supervision],
     steps_per_epoch: int | None,
@@ -227,14 +232,26 @@ def _plan(
         supervision=supervision,
     )
     return TrainingPlan(
-        module, objective, run.config, names, history, balance, process, keeper, rows, walks, steps_per_epoch
+        module,
+        objective,
+        run.config,
+        names,
+        history,
+        balance,
+        process,
+        keeper,
+        rows,
+        chances,
+        walks,
+        steps_per_epoch,
     )
 
 
-def _rows(module: MultimodalModule, config: TrainingConfig) -> TouchedRows | None:
+def _rows(
+    module: MultimodalModule, config: TrainingConfig, chances: tuple[Tensor | None, ...]
+) -> TouchedRows | None:
     """Matrices of which a step sees a part only; None where the gradient as a whole is clipped."""
-    n_features = config.n_features_per_step
-    return None if n_features is None or config.gradient_clip > 0 else TouchedRows.of(module, n_features)
+    return None if not chances or config.gradient_clip > 0 else TouchedRows.of(module, chances)
 
 
 def _out_of_memory(batch_size: int) -> str:

@@ -73,6 +73,8 @@ class TrainingPlan(pl.LightningModule):
         Is told where training stands after every step and pass; None where nobody wants to know.
     rows
         Optimises wide matrices by the rows that were drawn; None where all rows are.
+    chances
+        Of each modality, those with which a step draws features; empty for steps that look at all.
     walks
         Whether optimiser and average go over wide matrices together; on a processor only.
     steps_per_epoch
@@ -90,6 +92,7 @@ class TrainingPlan(pl.LightningModule):
         process: Process = ALONE,
         keeper: Keeper | None = None,
         rows: TouchedRows | None = None,
+        chances: tuple[Tensor | None, ...] = (),
         walks: bool = False,
         steps_per_epoch: int | None = None,
     ) -> None:
@@ -103,7 +106,7 @@ class TrainingPlan(pl.LightningModule):
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
         self.process = process
         self.keeper = keeper
-        self.rows, self.walks = rows or TouchedRows(()), walks
+        self.rows, self.walks, self.chances = rows or TouchedRows(()), walks, chances
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -125,7 +128,7 @@ class TrainingPlan(pl.LightningModule):
         self.products.round_on(self.device)
 
     def training_step(self, minibatch: Minibatch, batch_idx: int) -> Tensor:
-        economy = Economy(self.products.dtype, self.config.n_features_per_step, self.rows)
+        economy = Economy(self.products.dtype, self.chances, self.rows)
         terms = self.objective(self.module, minibatch, self.kl_scale, self._noise(), economy)
         self._check_finite(terms)
         self._beta = self.objective.config.kl_weight * self.kl_scale
@@ -307,6 +310,7 @@ class TrainingPlan(pl.LightningModule):
     def on_train_start(self) -> None:
         # Only now are the weights on the device that trains.
         self.average.follow()
+        self.chances = tuple(None if each is None else each.to(self.device) for each in self.chances)
         if self._resumed is not None:
             self._noise().set_state(self._resumed.tensors["noise/objective"])
             restore_dropout(self._resumed.tensors[f"dropout/{self.process.rank}"], self.device)

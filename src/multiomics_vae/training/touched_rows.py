@@ -172,20 +172,21 @@ class TouchedRows:
         self._matrices: dict[int, LazyMatrix] = {}
 
     @classmethod
-    def of(cls, module: MultimodalModule, n_features: int) -> TouchedRows:
-        """The last layers of decoders of which a part is drawn.
+    def of(cls, module: MultimodalModule, chances: tuple[Tensor | None, ...]) -> TouchedRows:
+        """The last layers of decoders of which a part is drawn, by the chances of each modality.
 
-        A prior on the weights gives each of them a gradient at every step; such a layer is left out.
+        Where means are shares among features, their normaliser reads all rows at every step, and a prior on
+        the weights gives all of them a gradient; such layers are left out.
         """
         return cls(
             layer.weight
-            for part in module.parts
+            for part, drawn in zip(module.parts, chances, strict=True)
             for layer in part.decoder.last_layers
-            if part.decoder.weight_precision == 0.0
+            if drawn is not None
+            and part.decoder.weight_precision == 0.0
             and not part.likelihood.normalised_over_features
             and layer.weight.requires_grad
             and layer.weight.is_leaf
-            and len(layer.weight) > n_features
             and layer.weight.dtype == torch.float32
         )
 

@@ -16,13 +16,13 @@ FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes t
 
 
 @inlined_formula
-def closed(logit: Any) -> Any:
-    """What a closed peak costs, softplus(l), and its slope, σ(l)."""
+def closed(logit: Any, share: Any) -> Any:
+    """What a closed peak costs, softplus(l), and its slope, σ(l), both times ``share``."""
     u = exp_of(-abs(logit))
     inverse = ONE / (ONE + u)
     slope = inverse if logit > 0 else u * inverse
     # Not max(l, 0), which would hide a logit that is not a number.
-    return HALF * (logit + abs(logit)) + log_of_one_to_two(u), slope
+    return share * (HALF * (logit + abs(logit)) + log_of_one_to_two(u)), share * slope
 
 
 @compiled_loop
@@ -31,6 +31,7 @@ def bernoulli_block(
     bias: NDArray[np.float32],
     offset: NDArray[np.float32],
     weights: NDArray[np.float32],
+    feature_weights: NDArray[np.float32] | None,
     pointers: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
@@ -50,6 +51,8 @@ def bernoulli_block(
         ``(n,)`` and ``(R,)``.
     weights
         Of the rows in the slopes by the bias, ``(R,)``.
+    feature_weights
+        How many features each stands for, by which its costs and slopes are multiplied, ``(n,)``; None for 1.
     pointers, columns, values
         The data, as in `SparseRows`, B cells.
     first
@@ -73,51 +76,38 @@ def bernoulli_block(
             for e in range(len(column)):
                 if x[e] > 0:
                     i = column[e] - first
-                    total += widened(logits[i, row]) + bias[i] + offset[row]
+                    logit = widened(logits[i, row]) + bias[i] + offset[row]
+                    total += logit if feature_weights is None else feature_weights[i] * logit
             cost[row] -= total
     costs = np.zeros(n_rows, np.float32)
     slopes = np.zeros(n_rows, np.float32)
-    # Two features at a time, which read and write the sums of the rows once.
-    for i in range(0, n - 1, 2):
-        of_bias, of_next_bias = zero, zero
+    for i in range(n):
+        of_bias = zero
+        share = ONE if feature_weights is None else feature_weights[i]
         for row in range(n_rows):
-            here, slope = closed(widened(logits[i, row]) + bias[i] + offset[row])
-            next_here, next_slope = closed(widened(logits[i + 1, row]) + bias[i + 1] + offset[row])
-            costs[row] += here + next_here
-            slopes[row] += slope + next_slope
+            here, slope = closed(widened(logits[i, row]) + bias[i] + offset[row], share)
+            costs[row] += here
+            slopes[row] += slope
             of_bias += slope * weights[row]
-            of_next_bias += next_slope * weights[row]
             logits[i, row] = narrowed(slope, logits)
-            logits[i + 1, row] = narrowed(next_slope, logits)
-        bias_slope[i], bias_slope[i + 1] = of_bias, of_next_bias
-        if (i + 2) % FEATURES_IN_SUM == 0:
+        bias_slope[i] = of_bias
+        if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
             for row in range(n_rows):
                 cost[row] += costs[row]
                 offset_slope[row] += slopes[row]
                 costs[row] = zero
                 slopes[row] = zero
-    if n % 2:
-        of_bias = zero
-        for row in range(n_rows):
-            here, slope = closed(widened(logits[n - 1, row]) + bias[n - 1] + offset[row])
-            costs[row] += here
-            slopes[row] += slope
-            of_bias += slope * weights[row]
-            logits[n - 1, row] = narrowed(slope, logits)
-        bias_slope[n - 1] = of_bias
-    for row in range(n_rows):
-        cost[row] += costs[row]
-        offset_slope[row] += slopes[row]
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
         column, x = columns[low:high], values[low:high]
         for row in range(cell, n_rows, n_cells):
-            n_open = 0
+            opened = zero
             for e in range(len(column)):
                 if x[e] > 0:
                     i = column[e] - first
-                    logits[i, row] = narrowed(widened(logits[i, row]) - ONE, logits)
-                    bias_slope[i] -= weights[row]
-                    n_open += 1
-            offset_slope[row] -= n_open
+                    share = ONE if feature_weights is None else feature_weights[i]
+                    logits[i, row] = narrowed(widened(logits[i, row]) - share, logits)
+                    bias_slope[i] -= weights[row] * share
+                    opened += share
+            offset_slope[row] -= opened

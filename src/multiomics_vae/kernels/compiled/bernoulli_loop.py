@@ -28,6 +28,7 @@ class BernoulliLoop(CompiledLoop):
                 self.bias[features],
                 self.offset,
                 self.weights,
+                None if self.feature_weights is None else self.feature_weights[features],
                 self.pointers,
                 self.columns,
                 self.values,

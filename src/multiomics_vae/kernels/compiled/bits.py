@@ -16,7 +16,7 @@ HALF_BITS = 16
 WORD = ir.IntType(32)
 
 
-class BFloat16(ir.Type):
+class BFloat16(ir.Type):  # type: ignore[misc]
     """LLVM's name of the type, which llvmlite does not have."""
 
     def _to_string(self) -> str:

@@ -15,6 +15,7 @@ from multiomics_vae.kernels.allocation import keep_freed_memory
 from multiomics_vae.kernels.chunked import Costs
 from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
+from multiomics_vae.kernels.drawn_features import DrawnFeatures
 from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
@@ -44,6 +45,8 @@ class CompiledInputs:
         Which gradients to compute.
     options
         Chunk size and memory.
+    drawn
+        What the F features were drawn from and stand for; None if they are all there are.
     """
 
     layer: OutputLayer
@@ -53,6 +56,12 @@ class CompiledInputs:
     dispersion_weights: Tensor | None
     wanted: Wanted
     options: ChunkOptions
+    drawn: DrawnFeatures | None = None
+
+
+def chunks_of(n_features: int, chunk_size: int) -> tuple[slice, ...]:
+    """Features in chunks of a size; the last may have fewer."""
+    return tuple(slice(low, min(low + chunk_size, n_features)) for low in range(0, n_features, chunk_size))
 
 
 class CompiledLoop(ABC):
@@ -71,6 +80,8 @@ class CompiledLoop(ABC):
         if inputs.options.chunk_size is None:
             size = min(size, max(SMALLEST_CHUNK, -(-self.n_features // FEWEST_CHUNKS)))
         self.chunk_size = min(size, self.n_features)
+        drawn = inputs.drawn
+        self.feature_weights: Floats | None = None if drawn is None else drawn.weights.numpy()  # (F,)
         # The slopes by the biases fall out of the loop; they are kept only if they are wanted.
         self.bias_slope: Floats = (
             np.empty(self.n_features, np.float32)
@@ -114,8 +125,7 @@ class CompiledLoop(ABC):
     @property
     def chunks(self) -> tuple[slice, ...]:
         """The features of each chunk."""
-        size, last = self.chunk_size, self.n_features
-        return tuple(slice(low, min(low + size, last)) for low in range(0, last, size))
+        return chunks_of(self.n_features, self.chunk_size)
 
     def each_chunk(self, walk: Callable[[LayerPart, int, slice], None]) -> None:
         """Call ``walk(part, chunk, features)`` for every chunk, in threads that take one after the other."""

@@ -19,7 +19,11 @@ class NegativeBinomialLoop(CountLoop):
         assert inputs.log_dispersion is not None
         assert inputs.dispersion_weights is not None
         self.log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
-        self.dispersion: Floats = np.exp(self.log_dispersion)
+        self.own_dispersion: Floats = np.exp(self.log_dispersion)
+        self.dispersion = self.own_dispersion
+        if self.feature_weights is not None:
+            self.log_dispersion = self.log_dispersion + np.log(self.feature_weights)
+            self.dispersion = self.own_dispersion * self.feature_weights
         self.inverse_dispersion = np.reciprocal(self.dispersion)
         self.dispersion_weights: Floats = inputs.dispersion_weights.numpy()
         self.log_dispersion_slope: Floats = np.zeros(self.n_features, np.float32)
@@ -28,13 +32,16 @@ class NegativeBinomialLoop(CountLoop):
 
     def _run(self) -> None:
         self.blocks.each(len(self.values), self._add_constants)
+        if self.entry_weights is not None:
+            self.constant_cost *= self.entry_weights
+            self.constant_slope *= self.entry_weights
         super()._run()
 
     def _add_constants(self, _: int, low: int, high: int) -> None:
         constant_terms(
-            self.values[low:high],
+            self.counts[low:high],
             self.columns[low:high],
-            self.dispersion,
+            self.own_dispersion,
             self.constant_cost[low:high],
             self.constant_slope[low:high],
         )

@@ -11,17 +11,20 @@ from multiomics_vae.kernels.compiled.poisson import add_entries, log_factorials
 
 
 class PoissonLoop(CountLoop):
-    """Costs of `PoissonKernel`; the means of a cell add up to its depth, and so do the slopes of zeros."""
+    """Costs of `PoissonKernel`; the means of all features of a cell add up to its depth."""
 
     def __init__(self, inputs: CompiledInputs) -> None:
         super().__init__(inputs)
         self.inverse_dispersion = np.zeros(self.n_features, np.float32)
         self.entry_slopes[:] = -self.values
         self.log_factorial: Floats = np.empty_like(self.values)
-        log_factorials(self.values, self.log_factorial)
+        log_factorials(self.counts, self.log_factorial)
+        if self.entry_weights is not None:
+            self.log_factorial *= self.entry_weights
+            self.log_factorial += self.values * np.log(self.entry_weights)
 
     def _add_costs(self, features: slice, logits: Floats, cost: Sums, slope_sum: Sums) -> None:
-        if features.start == 0:
+        if features.start == 0 and self.drawn is None:
             cost += self.depth
             slope_sum += self.depth
         add_entries(
@@ -37,3 +40,7 @@ class PoissonLoop(CountLoop):
             slope_sum,
         )
         means_of_block(logits, self.highest, self.rest)
+        if self.drawn is not None:
+            total = logits.sum(0, dtype=np.float64)  # (R,)
+            cost += total
+            slope_sum += total
