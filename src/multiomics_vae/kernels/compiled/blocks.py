@@ -50,8 +50,8 @@ def n_threads_of_blocks() -> int:
 def _pool(n_threads: int, process: int) -> ThreadPoolExecutor:
     """Threads that wait for work; a process that was forked off starts its own.
 
-    A thread takes over torch's number of threads, 1 where it is started, when torch first looks it up in there;
-    a matrix product does not look, and would start threads of its own.
+    A thread takes over torch's number of threads, 1 where it is started, when torch first looks it up in
+    there; a matrix product does not look, and would start threads of its own.
     """
     return ThreadPoolExecutor(
         n_threads, thread_name_prefix="multiomics_vae", initializer=torch.get_num_threads

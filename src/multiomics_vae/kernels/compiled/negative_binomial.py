@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,37 @@ from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.compiled.places import first_at
 from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
 
+COUNTS_IN_TABLE = 4  # 0 … 3, as nearly all counts of a single cell are
+LOG_2, LOG_3 = np.float32(math.log(2.0)), np.float32(math.log(3.0))
+ENTRIES_IN_TILE = 4096
 FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes to float64
+
+
+@compiled_loop
+def fill_table(
+    log_dispersion: NDArray[np.float32], dispersion: NDArray[np.float32], table: NDArray[np.float32]
+) -> None:
+    """Write what `constant_terms` says about small counts.
+
+    Parameters
+    ----------
+    log_dispersion, dispersion
+        log θ and θ of n features, ``(n,)``.
+    table
+        Written, ``(2, COUNTS_IN_TABLE, n)``: costs and slopes of each count.
+    """
+    prefer_wide_vectors()
+    half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
+    for i in range(len(dispersion)):
+        log_theta, theta = log_dispersion[i], dispersion[i]
+        # Γ(3 + θ) / Γ(θ) = θ (1 + θ) (2 + θ); half of its last factor makes up for one factor 2 of 3! = 6.
+        second, third = log_of_one_more(theta), log_of_one_more(half * theta)
+        second_slope = theta / (one + theta)
+        table[0, 0, i], table[1, 0, i] = np.float32(0), np.float32(0)
+        table[0, 1, i], table[1, 1, i] = -log_theta, -one
+        table[0, 2, i], table[1, 2, i] = LOG_2 - (log_theta + second), -(one + second_slope)
+        table[0, 3, i] = LOG_3 - (log_theta + second + third)
+        table[1, 3, i] = -(one + second_slope + theta / (two + theta))
 
 
 @compiled_loop
@@ -19,6 +51,7 @@ def constant_terms(
     values: NDArray[np.float32],
     columns: NDArray[np.int64],
     dispersion: NDArray[np.float32],
+    table: NDArray[np.float32],
     cost: NDArray[np.float32],
     slope: NDArray[np.float32],
 ) -> None:
@@ -30,18 +63,47 @@ def constant_terms(
         Stored entries, ``(nnz,)``.
     dispersion
         θ, ``(F,)``.
+    table
+        From `fill_table`, ``(2, COUNTS_IN_TABLE, F)``; of no features for none, and every entry is computed.
     cost, slope
         Written, ``(nnz,)``.
     """
-    base = np.empty(len(values), np.float32)
-    # Looked up first: a look-up keeps the arithmetic from using vector instructions.
-    for e in range(len(values)):
-        base[e] = dispersion[columns[e]]
-    for e in range(len(values)):
-        rising, rising_slope = log_rising_factorial(values[e], base[e])
-        factorial, _ = log_rising_factorial(values[e], np.float32(1))
-        cost[e] = factorial - rising
-        slope[e] = -rising_slope
+    zero, last = np.float32(0), np.float32(COUNTS_IN_TABLE - 1)
+    n_features = table.shape[2]
+    costs, slopes = table.reshape(2, -1)
+    place = np.empty(ENTRIES_IN_TILE, np.uint64)
+    is_other = np.empty(ENTRIES_IN_TILE, np.uint8)
+    others = np.empty(ENTRIES_IN_TILE, np.int64)
+    x, base = np.empty(ENTRIES_IN_TILE, np.float32), np.empty(ENTRIES_IN_TILE, np.float32)
+    # Short loops: a look-up keeps the arithmetic of its loop from using vector instructions.
+    for start in range(0, len(values), ENTRIES_IN_TILE):
+        value, column = values[start : start + ENTRIES_IN_TILE], columns[start : start + ENTRIES_IN_TILE]
+        here, by_log = cost[start : start + ENTRIES_IN_TILE], slope[start : start + ENTRIES_IN_TILE]
+        n_others = 0
+        if n_features:
+            for e in range(len(value)):
+                # What is no small count, not-a-number too, must not lead out of the table.
+                small = value[e] if value[e] <= last else last
+                count = np.int32(small if small > zero else zero)
+                place[e] = np.uint64(count * n_features + column[e])
+                is_other[e] = value[e] != np.float32(count)
+            for e in range(len(value)):
+                here[e], by_log[e] = costs[place[e]], slopes[place[e]]
+            for e in range(len(value)):
+                others[n_others] = e
+                n_others += is_other[e]
+        else:
+            n_others = len(value)
+            for e in range(n_others):
+                others[e] = e
+        for i in range(n_others):
+            x[i], base[i] = value[others[i]], dispersion[column[others[i]]]
+        for i in range(n_others):
+            rising, rising_slope = log_rising_factorial(x[i], base[i])
+            factorial, _ = log_rising_factorial(x[i], np.float32(1))
+            x[i], base[i] = factorial - rising, -rising_slope
+        for i in range(n_others):
+            here[others[i]], by_log[others[i]] = x[i], base[i]
 
 
 @compiled_loop

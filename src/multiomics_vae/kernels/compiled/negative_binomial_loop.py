@@ -8,7 +8,15 @@ from torch import Tensor
 
 from multiomics_vae.kernels.compiled.count_loop import CountLoop
 from multiomics_vae.kernels.compiled.loop import CompiledInputs, Floats, Sums
-from multiomics_vae.kernels.compiled.negative_binomial import add_entries, add_zeros, constant_terms
+from multiomics_vae.kernels.compiled.negative_binomial import (
+    COUNTS_IN_TABLE,
+    add_entries,
+    add_zeros,
+    constant_terms,
+    fill_table,
+)
+
+FEWEST_ENTRIES_OF_TABLE = 1.5  # for every feature; with fewer, the table costs more than it saves
 
 
 class NegativeBinomialLoop(CountLoop):
@@ -18,30 +26,39 @@ class NegativeBinomialLoop(CountLoop):
         super().__init__(inputs)
         assert inputs.log_dispersion is not None
         assert inputs.dispersion_weights is not None
-        self.log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
-        self.own_dispersion: Floats = np.exp(self.log_dispersion)
-        self.dispersion = self.own_dispersion
+        self.own_log_dispersion: Floats = inputs.log_dispersion.detach().numpy()
+        self.own_dispersion: Floats = np.exp(self.own_log_dispersion)
+        self.log_dispersion, self.dispersion = self.own_log_dispersion, self.own_dispersion
         if self.feature_weights is not None:
-            self.log_dispersion = self.log_dispersion + np.log(self.feature_weights)
+            self.log_dispersion = self.own_log_dispersion + np.log(self.feature_weights)
             self.dispersion = self.own_dispersion * self.feature_weights
         self.inverse_dispersion = np.reciprocal(self.dispersion)
         self.dispersion_weights: Floats = inputs.dispersion_weights.numpy()
         self.log_dispersion_slope: Floats = np.zeros(self.n_features, np.float32)
+        is_worth_it = len(self.values) >= FEWEST_ENTRIES_OF_TABLE * self.n_features
+        n_in_table = self.n_features if is_worth_it else 0
+        self.table: Floats = np.empty((2, COUNTS_IN_TABLE, n_in_table), np.float32)
         self.constant_cost: Floats = np.empty_like(self.values)
         self.constant_slope: Floats = np.empty_like(self.values)
 
     def _run(self) -> None:
+        self.blocks.each(self.table.shape[2], self._fill_table)
         self.blocks.each(len(self.values), self._add_constants)
         if self.entry_weights is not None:
             self.constant_cost *= self.entry_weights
             self.constant_slope *= self.entry_weights
         super()._run()
 
+    def _fill_table(self, _: int, low: int, high: int) -> None:
+        part = slice(low, high)
+        fill_table(self.own_log_dispersion[part], self.own_dispersion[part], self.table[..., part])
+
     def _add_constants(self, _: int, low: int, high: int) -> None:
         constant_terms(
             self.counts[low:high],
             self.columns[low:high],
             self.own_dispersion,
+            self.table,
             self.constant_cost[low:high],
             self.constant_slope[low:high],
         )
