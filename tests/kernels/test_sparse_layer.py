@@ -111,6 +111,25 @@ def test_products_are_rounded_where_pytorch_is_told_to() -> None:
     torch.testing.assert_close(gradient, wanted, rtol=0.02, atol=0.03)
 
 
+@pytest.mark.usefixtures("chunks", "threads")
+def test_blocks_that_are_kept_are_those_that_are_filled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    rows, (weight, bias) = SparseRows.from_dense(dense_rows()), layer()
+    weight = weight.detach()[:, :N_FEATURES].contiguous().requires_grad_()
+    before, found = switch.fp32_precision, []
+    switch.fp32_precision = "bf16"
+    try:
+        for most in (2**24, 0):
+            monkeypatch.setattr(sparse_layer, "MOST_BYTES_KEPT", most)
+            total = sparse_linear(rows, None, weight, bias).square().sum()
+            for retain in (True, False):  # the second time nothing is kept any more
+                found += torch.autograd.grad(total, [weight], retain_graph=retain)
+    finally:
+        switch.fp32_precision = before
+    for gradient in found[1:]:
+        assert torch.equal(gradient, found[0])
+
+
 def test_small_or_double_rows_are_left_to_pytorch() -> None:
     rows, weight = SparseRows.from_dense(torch.ones(2, 3)), torch.ones(4, 3)
     assert not is_wide(rows, weight)

@@ -15,6 +15,7 @@ from multiomics_vae.kernels.products import product_with_transposed
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
 FEATURES_IN_CHUNK = 2048
+MOST_BYTES_KEPT = 2**24  # of dense blocks in bfloat16, from the forward to the backward pass
 
 
 def is_wide(rows: SparseRows, weight: Tensor) -> bool:
@@ -67,7 +68,8 @@ class _SparseLinear(torch.autograd.Function):
             else:
                 torch.mm(weight[:, features].to(dtype), block, out=parts[chunk])
 
-        _each_chunk(rows, dtype, multiply)
+        ctx.blocks = _DenseBlocks(rows, dtype, keeps=ctx.needs_input_grad[2])
+        ctx.blocks.each(multiply)
         found = parts.sum(0, dtype=torch.float32).t() + bias  # (B, H)
         if beside is not None:
             found += beside @ weight[:, rows.n_features :].t()
@@ -88,7 +90,8 @@ class _SparseLinear(torch.autograd.Function):
                 else:
                     gradient[:, features] = torch.mm(columns, block.t())
 
-            _each_chunk(rows, dtype, multiply)
+            ctx.blocks.each(multiply)
+            ctx.blocks.drop()
             if beside is not None:
                 gradient[:, rows.n_features :] = upstream.t() @ beside
         return None, None, by_weight, upstream.sum(0) if ctx.needs_input_grad[3] else None
@@ -104,25 +107,56 @@ def _chunks(n_features: int) -> tuple[slice, ...]:
     return tuple(slice(low, min(low + size, n_features)) for low in range(0, n_features, size))
 
 
-def _each_chunk(rows: SparseRows, dtype: torch.dtype, work: Callable[[Tensor, int, slice], None]) -> None:
-    """Call ``work(block, chunk, features)`` with the dense block ``(n, B)`` of every chunk of features."""
-    # Imported here, because the compiler loads slowly.
-    from multiomics_vae.kernels.compiled.blocks import Blocks
-    from multiomics_vae.kernels.compiled.entries import fill_block
+class _DenseBlocks:
+    """The rows as dense blocks, one for every chunk of features.
 
-    chunks = _chunks(rows.n_features)
-    arrays = (rows.row_pointers.numpy(), rows.columns.numpy(), rows.values.numpy())
-    with Blocks() as blocks:
-        room = [
-            torch.empty(min(FEATURES_IN_CHUNK, rows.n_features), rows.n_cells, dtype=dtype)
-            for _ in range(blocks.n_threads)
-        ]
+    Parameters
+    ----------
+    rows
+        X, ``(B, F)``.
+    dtype
+        Of the blocks.
+    keeps
+        Whether to keep the blocks for another walk, if they are small enough; reading float32 blocks again
+        would take as long as filling them again.
+    """
 
-        def walk(thread: int, chunk: int) -> None:
-            features = chunks[chunk]
-            block = room[thread][: features.stop - features.start]  # (n, B)
-            memory = block.view(torch.uint16) if dtype == torch.bfloat16 else block
-            fill_block(*arrays, features.start, memory.numpy())
-            work(block, chunk, features)
+    def __init__(self, rows: SparseRows, dtype: torch.dtype, keeps: bool) -> None:
+        self.rows, self.dtype = rows, dtype
+        n_bytes = rows.n_features * rows.n_cells * dtype.itemsize
+        self._keeps = keeps and dtype == torch.bfloat16 and n_bytes <= MOST_BYTES_KEPT
+        self._kept: Tensor | None = None  # (F, B)
 
-        blocks.each_one(len(chunks), walk)
+    def each(self, work: Callable[[Tensor, int, slice], None]) -> None:
+        """Call ``work(block, chunk, features)`` with the dense block ``(n, B)`` of each chunk of features."""
+        # Imported here, because the compiler loads slowly.
+        from multiomics_vae.kernels.compiled.blocks import Blocks
+        from multiomics_vae.kernels.compiled.entries import fill_block
+
+        rows, kept = self.rows, self._kept
+        chunks = _chunks(rows.n_features)
+        arrays = (rows.row_pointers.numpy(), rows.columns.numpy(), rows.values.numpy())
+        like = rows.values.new_empty(0, dtype=self.dtype)
+        is_filled = kept is not None
+        if kept is None and self._keeps:
+            kept = empty_buffer((rows.n_features, rows.n_cells), like)
+        with Blocks() as blocks:
+            n_rooms = blocks.n_threads if kept is None else 0
+            size = min(FEATURES_IN_CHUNK, rows.n_features)
+            rooms = [like.new_empty(size, rows.n_cells) for _ in range(n_rooms)]
+
+            def walk(thread: int, chunk: int) -> None:
+                features = chunks[chunk]
+                n = features.stop - features.start
+                block = rooms[thread][:n] if kept is None else kept[features]  # (n, B)
+                if not is_filled:
+                    memory = block.view(torch.uint16) if self.dtype == torch.bfloat16 else block
+                    fill_block(*arrays, features.start, memory.numpy())
+                work(block, chunk, features)
+
+            blocks.each_one(len(chunks), walk)
+        self._kept = kept
+
+    def drop(self) -> None:
+        """Keep nothing from now on."""
+        self._kept, self._keeps = None, False
