@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from multiomics_vae.kernels.allocation import empty_buffer
+from multiomics_vae.kernels.rounded_copy import RoundedCopy
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ class OutputLayer:
         wanted: Wanted,
         gradient_dtype: torch.dtype | None = None,
     ) -> None:
+        low = None if product_dtype == hidden.dtype else product_dtype
+        # (F, H), if there is one: it saves rounding.
+        self.rounded_weight = RoundedCopy.of(weight) if low == torch.bfloat16 else None
         # Threads that take part have an autograd mode of their own.
         hidden, weight = hidden.detach(), weight.detach()
         self.hidden, self.weight, self.bias, self.offset = hidden, weight, bias, offset
         self.cell_weights, self.wanted = cell_weights, wanted
         (n_cells, n_hidden), n_features = hidden.shape, weight.shape[0]
-        low = None if product_dtype == hidden.dtype else product_dtype
         self._low = low
         self.hidden_columns = hidden.to(low or hidden.dtype).t().contiguous()  # (H, B)
         if low is not None:
@@ -159,6 +162,8 @@ class OutputLayer:
         part = self.weight[features]
         if self._low is None:
             return part
+        if self.rounded_weight is not None:
+            return self.rounded_weight[features]
         rounded = self._low_weight[: len(part)]
         if self._rounded != features:
             rounded.copy_(part)

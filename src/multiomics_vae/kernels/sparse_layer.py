@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
 from multiomics_vae.kernels.products import product_with_transposed
+from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
 FEATURES_IN_CHUNK = 2048
@@ -56,7 +57,10 @@ def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias:
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        weight, dtype = weight.detach(), _product_dtype()
+        dtype = _product_dtype()
+        rounded = RoundedCopy.of(weight) if dtype == torch.bfloat16 else None  # (H, F + D)
+        weight = weight.detach()
+        factors = weight if rounded is None else rounded
         ctx.rows, ctx.beside, ctx.shape, ctx.dtype = rows, beside, tuple(weight.shape), dtype
         chunks = _chunks(rows.n_features)
         # Kept by chunk: their order must not depend on threads.
@@ -66,7 +70,7 @@ class _SparseLinear(torch.autograd.Function):
             if dtype == torch.float32:
                 product_with_transposed(weight[:, features], block.t(), parts[chunk])
             else:
-                torch.mm(weight[:, features].to(dtype), block, out=parts[chunk])
+                torch.mm(factors[:, features].to(dtype), block, out=parts[chunk])
 
         ctx.blocks = _DenseBlocks(rows, dtype, keeps=ctx.needs_input_grad[2])
         ctx.blocks.each(multiply)

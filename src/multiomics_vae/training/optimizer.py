@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from multiomics_vae.kernels.compiled.blocks import Blocks
+from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.averaging import WeightAverage
-from multiomics_vae.training.row_loops import step_whole
+from multiomics_vae.training.row_loops import step_and_round, step_whole
 
 FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
 ENTRIES_IN_PIECE = 2**17
@@ -92,10 +93,15 @@ class AveragingAdamW(torch.optim.AdamW):
                 loss = closure()
         narrow_gradients: list[Tensor] = []
         pieces: list[tuple[Any, ...]] = []
+        rounded: list[tuple[RoundedCopy, Tensor]] = []
         for group in self.param_groups:
             narrow = []
             for p in group["params"]:
                 if id(p) in self._wide:
+                    copy = RoundedCopy.on(p)
+                    if copy is not None and p.grad is not None:
+                        copy.forget()
+                        rounded.append((copy, p))
                     pieces += self._pieces(p, group)
                 elif p.grad is not None:
                     narrow.append(p)
@@ -104,10 +110,13 @@ class AveragingAdamW(torch.optim.AdamW):
         squares = np.zeros(len(pieces))
 
         def walk(_: int, i: int) -> None:
-            squares[i] = step_whole(*pieces[i])
+            loop, *arguments = pieces[i]
+            squares[i] = loop(*arguments)
 
         with Blocks() as blocks:
             blocks.each_one(len(pieces), walk)
+        for copy, p in rounded:
+            copy.confirm(p)
         narrow_norm = float(torch.nn.utils.get_total_norm(narrow_gradients)) if narrow_gradients else 0.0
         self.squared_norm = float(squares.sum()) + narrow_norm**2
         return loss
@@ -134,7 +143,7 @@ class AveragingAdamW(torch.optim.AdamW):
         )
 
     def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Arguments of `step_whole` for every piece of a wide parameter."""
+        """The loop for every piece of a wide parameter, and its arguments."""
         assert self._average is not None
         decay, average = self._average.next_decay, self._average.of(parameter)
         if parameter.grad is None:
@@ -150,10 +159,14 @@ class AveragingAdamW(torch.optim.AdamW):
         singles = tuple(np.float32(number) for number in numbers)
         is_rounded = parameter.grad.dtype == torch.bfloat16
         gradient = parameter.grad.view(torch.uint16) if is_rounded else parameter.grad
-        tensors = (parameter, average, state["exp_avg"], state["exp_avg_sq"], gradient)
+        tensors = [parameter, average, state["exp_avg"], state["exp_avg_sq"], gradient]
+        copy = RoundedCopy.on(parameter)
+        if copy is not None:
+            tensors.append(copy.tensor.view(torch.uint16))
+        loop = step_whole if copy is None else step_and_round
         flat = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
         return [
-            (*(array[low : low + ENTRIES_IN_PIECE] for array in flat), *singles)
+            (loop, *(array[low : low + ENTRIES_IN_PIECE] for array in flat), *singles)
             for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
         ]
 

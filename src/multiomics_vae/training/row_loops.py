@@ -19,11 +19,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from multiomics_vae.kernels.compiled.bits import prefetch, widened
+from multiomics_vae.kernels.compiled.bits import narrowed, prefetch, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.training.waiting_table import DRIFT, KEEP, LAG, MEAN, SHRINK, SQUARE, TAKE
 
 AHEAD = 2  # rows that lie far apart are asked for so early
+ENTRIES_IN_TILE = 4096  # are still in the nearest cache when they are rounded
 IN_LINE = 16  # numbers in a line of the cache
 
 Floats = NDArray[np.float32]
@@ -173,3 +174,41 @@ def step_whole(
         weight[i], mean[i], square[i] = now, m, v
         average[i] += (one - decay) * (now - average[i])
     return np.float64(squares)
+
+
+@compiled_loop
+def step_and_round(
+    weight: Floats,
+    average: Floats,
+    mean: Floats,
+    square: Floats,
+    gradient: Floats | NDArray[np.uint16],
+    rounded: NDArray[np.uint16],
+    beta_mean: np.float32,
+    beta_square: np.float32,
+    rate: np.float32,
+    shrink: np.float32,
+    epsilon: np.float32,
+    decay: np.float32,
+) -> np.float64:
+    """As `step_whole`; ``rounded``, ``(n,)``, becomes the weight in bfloat16, as uint16."""
+    total = np.float64(0)
+    for low in range(0, len(weight), ENTRIES_IN_TILE):
+        here = slice(low, low + ENTRIES_IN_TILE)
+        w, r = weight[here], rounded[here]
+        total += step_whole(
+            w,
+            average[here],
+            mean[here],
+            square[here],
+            gradient[here],
+            beta_mean,
+            beta_square,
+            rate,
+            shrink,
+            epsilon,
+            decay,
+        )
+        for i in range(len(w)):
+            r[i] = narrowed(w[i], r)
+    return total

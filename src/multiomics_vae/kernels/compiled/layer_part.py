@@ -118,6 +118,8 @@ class RoundedPart(LayerPart):
         return self._buffer[: features.stop - features.start]
 
     def _factor(self, features: slice) -> Tensor:
+        if self.layer.rounded_weight is not None:
+            return self.layer.rounded_weight[features]
         rounded = self._weight[: features.stop - features.start]
         if self._rounded != features:
             rounded.copy_(self.layer.weight[features])
