@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from multiomics_vae.data.dataset import MultimodalData
-from multiomics_vae.data.statistics import feature_statistics
+from multiomics_vae.data.entries import sum_over_rows
+from multiomics_vae.data.stored import take_rows
 from multiomics_vae.kernels import chances_by_size
 from multiomics_vae.module import ModalityParts, MultimodalModule
 
-MOST_CELLS = 4_096  # a mean of so many is good enough for a size
+MOST_CELLS = 1_024  # a mean of so many is good enough for a size
 SMALLEST_SIZE = 0.2  # of the mean size: what is rare here may be common in a few cells
 
 
@@ -56,7 +58,11 @@ def can_draw(part: ModalityParts, n_features: int) -> bool:
 
 
 def _chances(data: MultimodalData, modality: int, cells: np.ndarray, n_features: int) -> Tensor:
-    sizes = feature_statistics(data, modality, cells).mean.clamp(min=0.0).sqrt()  # (F,)
+    table = data.modalities[modality]
+    rows = table.row_of_cell[cells]
+    rows = rows[rows >= 0]
+    mean = sum_over_rows(take_rows(table.values, rows)) / max(1, len(rows))  # (F,)
+    sizes = np.sqrt(np.maximum(mean, 0.0))
     usual = sizes.mean()
-    sizes = sizes + (SMALLEST_SIZE * usual if usual > 0 else 1.0)
-    return chances_by_size(sizes, n_features)
+    sizes += SMALLEST_SIZE * usual if usual > 0 else 1.0
+    return chances_by_size(torch.from_numpy(sizes).float(), n_features)

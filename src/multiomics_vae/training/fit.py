@@ -137,6 +137,7 @@ def fit(
         steps = None if training.bags is None else training.n_steps
         walks = alone and config.gradient_clip == 0
         plan = _plan(module, data, run, history, process, keeper, rows, chances, walks, supervision, steps)
+        plan.is_watched = bool(callbacks)
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:

@@ -106,7 +106,8 @@ class TrainingPlan(pl.LightningModule):
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
         self.process = process
         self.keeper = keeper
-        self.rows, self.walks, self.chances = rows or TouchedRows(()), walks, chances
+        self.rows, self.walks, self.chances = rows or TouchedRows(), walks, chances
+        self.is_watched = False  # by callbacks of others, which may change weights between two steps
         self.modality_names = modality_names
         self.balance = balance
         self.history = history
@@ -139,9 +140,8 @@ class TrainingPlan(pl.LightningModule):
         self.rows.before_step()
         if isinstance(self.optimizers(use_pl_optimizer=False), AveragingAdamW):
             return  # sums it up on its way
-        found = [self.rows.gradient(parameter) for _, parameter in self._learned()]
-        gradients = [gradient for gradient in found if gradient is not None]
-        self._check_norm(float(torch.nn.utils.get_total_norm(gradients)))
+        found = (self.rows.gradient(parameter) for _, parameter in self._learned())
+        self._check_norm(float(torch.nn.utils.get_total_norm([g for g in found if g is not None])))
 
     def _check_norm(self, norm: float) -> None:
         if not math.isfinite(norm):
@@ -329,7 +329,7 @@ class TrainingPlan(pl.LightningModule):
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
             done = self._resumed.progress.n_steps
         self.rows.attach(optimizer, self.average)
-        self.rounded = RoundedGradients.of(self.module, optimizer)
+        self.rounded = RoundedGradients.of(self.module, optimizer, not self.is_watched, self.rows.read)
         self.rounded.ask_for(product_dtype(self.config.precision, self.device))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule.learning_rate_factor(done + step)

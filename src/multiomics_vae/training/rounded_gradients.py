@@ -38,12 +38,19 @@ class RoundedGradients:
         self.weights, self.copied = list(weights), list(copied)
 
     @classmethod
-    def of(cls, module: MultimodalModule, optimizer: torch.optim.Optimizer) -> RoundedGradients:
+    def of(
+        cls,
+        module: MultimodalModule,
+        optimizer: torch.optim.Optimizer,
+        with_copies: bool = True,
+        read: Iterable[Tensor] = (),
+    ) -> RoundedGradients:
         """The last layers of decoders, and the first of encoders, that an optimiser walks over.
 
         A gradient stays rounded where nothing but a product teaches the layer. A prior on the weights adds
         to their gradient what is not rounded; such a layer is left out. So are all where PyTorch, before
-        2.10, gives a gradient the type of its weight and no other.
+        2.10, gives a gradient the type of its weight and no other. Copies are for weights that nobody but
+        the optimiser changes during training; ``read`` are those that `TouchedRows` steps in its place.
         """
         if not isinstance(optimizer, AveragingAdamW):
             return cls()
@@ -59,7 +66,9 @@ class RoundedGradients:
             copied += last
             if part.decoder.weight_precision == 0.0 and hasattr(torch.Tensor, "grad_dtype"):
                 of_products += last
-        return cls(filter(optimizer.walks_over, of_products), filter(optimizer.walks_over, copied))
+        others = {id(weight) for weight in read}
+        kept = [each for each in copied if optimizer.walks_over(each) or id(each) in others]
+        return cls(filter(optimizer.walks_over, of_products), kept if with_copies else [])
 
     def ask_for(self, dtype: torch.dtype | None) -> None:
         """From now on let the gradients come in a type, and copies be made in it; None for float32."""
