@@ -12,8 +12,8 @@ class RoundedCopy:
     """What a weight is in bfloat16, as long as nobody but its optimiser changes it.
 
     The copy is good for the memory and the version, as PyTorch counts them, that the weight had when the
-    copy was written. Whoever writes to the weight past PyTorch, or by its fused optimisers, which do not count
-    versions, must `forget` first; who writes ``tensor`` too may `confirm` at the end.
+    copy was written. Whoever writes to the weight past PyTorch, or by its fused optimisers, which do not
+    count versions, must `forget` first; who writes ``tensor`` too may `confirm` at the end.
 
     Parameters
     ----------
