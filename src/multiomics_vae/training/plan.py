@@ -104,8 +104,7 @@ class TrainingPlan(pl.LightningModule):
         self._ramps = any(penalty.ramped for penalty in objective.penalties.values())
         self.config = config
         self.schedule = Schedule.of(config, objective.n_training_cells, process.n_processes, steps_per_epoch)
-        self.process = process
-        self.keeper = keeper
+        self.process, self.keeper = process, keeper
         self.rows, self.walks, self.chances = rows or TouchedRows(), walks, chances
         self.is_watched = False  # by callbacks of others, which may change weights between two steps
         self.modality_names = modality_names
@@ -397,7 +396,5 @@ class TrainingPlan(pl.LightningModule):
         return "No pass was finished: the model has the weights it had before."
 
     def _mend(self) -> str:
-        return (
-            f"Try a smaller step: model.train(learning_rate={self.config.learning_rate / 10:g}, "
-            "gradient_clip=10.0)"
-        )
+        rate = self.config.learning_rate / 10
+        return f"Try a smaller step: model.train(learning_rate={rate:g}, gradient_clip=10.0)"
