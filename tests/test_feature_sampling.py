@@ -21,6 +21,7 @@ from multiomics_vae.module import MultimodalModule
 from multiomics_vae.objective import EXACT, Economy, Objective, ObjectiveConfig
 from multiomics_vae.training.chances import feature_chances
 from multiomics_vae.training.config import TrainingConfig
+from multiomics_vae.training.drawn_ahead import draws_ahead
 from small_models import make_cells, make_model, register, train
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mudata", "ignore::UserWarning:anndata")
@@ -230,6 +231,40 @@ def test_chances_from_the_data(n: int, drawn: tuple[bool, bool]) -> None:
         torch.testing.assert_close(genes, chances_by_size(sizes, n))
     if peaks_chances is not None:
         assert float(peaks_chances.min()) > 0.0
+
+
+def test_draws_ahead_follow_from_the_cells_and_the_seed() -> None:
+    data = cells_with_peaks(n_peaks=200)
+    chances = None, torch.full((200,), 0.2)
+
+    def features(seed: int, cells: list[int]) -> Tensor:
+        minibatch = draws_ahead(chances, seed)(make_minibatch(data, np.array(cells)))
+        genes, peaks = minibatch.modalities
+        assert genes.drawn is None
+        assert peaks.drawn is not None
+        assert peaks.drawn.chunked is not None
+        expected = peaks.dense[:, peaks.drawn.sample.features]
+        assert torch.equal(peaks.drawn.chunked.data.to_dense(), expected)
+        assert torch.equal(peaks.drawn.count, peaks.dense.sum(1))
+        return peaks.drawn.sample.features
+
+    first = features(0, [1, 2, 6])
+    assert torch.equal(first, features(0, [1, 2, 6]))
+    for others in (features(1, [1, 2, 6]), features(0, [2, 1, 6]), features(0, [1, 2, 7])):
+        assert not torch.equal(first, others)
+
+
+def test_a_draw_that_comes_with_the_minibatch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = cells_with_peaks(n_peaks=50)
+    module = module_for(data)
+    minibatch = draws_ahead((None, torch.full((50,), 0.3)), 5)(make_minibatch(data, np.arange(6)))
+    peaks = minibatch.modalities[1]
+    assert peaks.drawn is not None
+    monkeypatch.setattr(FeatureSample, "draw", None)  # no other may be drawn
+    part = module.draw_features(1, peaks, minibatch.covariates, torch.ones(50), torch.Generator())
+    assert part is not None
+    assert part.sample is peaks.drawn.sample
+    assert part.chunked is peaks.drawn.chunked
 
 
 # --- training ----------------------------------------------------------------------------------------

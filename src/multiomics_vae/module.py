@@ -21,11 +21,11 @@ from multiomics_vae.heads.reader import OutcomeReader
 from multiomics_vae.kernels import (
     ChunkedEntries,
     ChunkOptions,
+    DrawnEntries,
     DrawnFeatures,
     FeatureSample,
     SparseRows,
     WholeLayer,
-    chunk_rows,
     fused_log_likelihoods,
 )
 from multiomics_vae.likelihoods import CellContext, FusedTerms, Likelihood
@@ -209,7 +209,8 @@ class MultimodalModule(nn.Module):
     ) -> OutputPart | None:
         """A random part of a modality for `log_likelihood`; None where all features must be seen.
 
-        All are seen if the likelihood is not fused with the last layer, and if some were not measured.
+        It is drawn here, unless the minibatch comes with its draw. All are seen if the likelihood is not
+        fused with the last layer, and if some were not measured.
 
         Parameters
         ----------
@@ -230,18 +231,15 @@ class MultimodalModule(nn.Module):
         terms = self.parts[modality].likelihood.fused_terms(cells)
         if terms is None:
             return None
-        sample = FeatureSample.draw(chances, generator)
+        found = batch.drawn or DrawnEntries.draw(batch.values, chances, generator)
+        sample = found.sample
         assert sample.chances is not None
         layer, whole = self.parts[modality].decoder.last_layers[0], None
         if terms.kernel.normalised:
-            whole = WholeLayer(layer.weight, layer.bias, batch.values.row_sums())
-        chunked = None
-        if len(sample.features):
-            like = batch.values.values.new_empty(len(batch.rows), 1)
-            chunked = chunk_rows(sample.entries(batch.values), like, ChunkOptions())
+            whole = WholeLayer(layer.weight, layer.bias, found.count)
         weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
         drawn = DrawnFeatures(sample.chances, whole)
-        return OutputPart(weight, sample.rows_of(layer.bias), chunked, sample, drawn)
+        return OutputPart(weight, sample.rows_of(layer.bias), found.chunked, sample, drawn)
 
     def log_likelihood(
         self,

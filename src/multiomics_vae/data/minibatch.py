@@ -13,7 +13,7 @@ from torch import Tensor
 
 from multiomics_vae.data.gaps import Gaps
 from multiomics_vae.data.share import Share
-from multiomics_vae.kernels import ChunkedEntries, ChunkOptions, SparseRows, chunk_rows
+from multiomics_vae.kernels import ChunkedEntries, ChunkOptions, DrawnEntries, SparseRows, chunk_rows
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class ModalityBatch:
         worked out.
     gaps
         Features of counts that were not measured in any cell; None where all were.
+    drawn
+        Features drawn to stand for all in the next training step; None where none were yet.
     """
 
     rows: Tensor
@@ -47,6 +49,7 @@ class ModalityBatch:
     coverage: Tensor | None = None
     encoder_inputs: Tensor | SparseRows | None = None
     gaps: Gaps | None = None
+    drawn: DrawnEntries | None = None
 
     @property
     def dense(self) -> Tensor:
@@ -74,6 +77,7 @@ class ModalityBatch:
             None if self.coverage is None else self.coverage.to(device),
             None if self.encoder_inputs is None else self.encoder_inputs.to(device),
             None if self.gaps is None else self.gaps.to(device),
+            self.drawn if torch.device(device) == self.rows.device else None,
         )
 
 

@@ -8,6 +8,7 @@ likelihood is one subclass of `ElementwiseKernel`.
 
 from multiomics_vae.kernels.bernoulli import BernoulliKernel, bernoulli_log_likelihood
 from multiomics_vae.kernels.chunked_entries import ChunkedEntries
+from multiomics_vae.kernels.drawn_entries import DrawnEntries
 from multiomics_vae.kernels.drawn_features import DrawnFeatures, WholeLayer
 from multiomics_vae.kernels.elementwise import ElementwiseKernel, NonzeroTerms, ZeroTotals
 from multiomics_vae.kernels.feature_sample import FeatureSample, chances_by_size
@@ -35,6 +36,7 @@ __all__ = [
     "BernoulliKernel",
     "ChunkOptions",
     "ChunkedEntries",
+    "DrawnEntries",
     "DrawnFeatures",
     "ElementwiseKernel",
     "FeatureSample",

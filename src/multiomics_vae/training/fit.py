@@ -29,6 +29,7 @@ from multiomics_vae.penalties.correction import surroundings_of
 from multiomics_vae.training.balance import GradientBalance
 from multiomics_vae.training.chances import feature_chances
 from multiomics_vae.training.config import TrainingConfig
+from multiomics_vae.training.drawn_ahead import draws_ahead
 from multiomics_vae.training.history import History
 from multiomics_vae.training.keeper import Keep, StateKeeper, check_processes
 from multiomics_vae.training.plan import TrainingPlan
@@ -37,7 +38,7 @@ from multiomics_vae.training.progress import EpochProgress
 from multiomics_vae.training.quiet import quiet_lightning
 from multiomics_vae.training.run import TrainingRun
 from multiomics_vae.training.state import TrainingState
-from multiomics_vae.training.threads import training_threads
+from multiomics_vae.training.threads import needs_one_thread, training_threads
 from multiomics_vae.training.touched_rows import TouchedRows
 from multiomics_vae.training.trainer import make_trainer
 from multiomics_vae.training.transformed import input_transforms
@@ -117,18 +118,21 @@ def fit(
         readers = () if is_query(module) else module.readers
         visited = np.concatenate([run.training_cells, run.validation_cells])
         data = with_encoder_inputs(data, module, visited)
+        alone = device.type == "cpu" and process.n_processes == 1
+        n_drawn = config.n_features_per_step
+        chances = () if n_drawn is None else feature_chances(module, data, run.training_cells, n_drawn)
+        # In blocks of its own the gathering thread would change torch's number of threads under the step.
+        ahead = bool(chances) and alone and needs_one_thread(module, data, config.batch_size)
         training, validation = _loaders(
             with_resident_values(data, device) if device.type == "cuda" else data,
             run,
             process,
             input_transforms(module) if device.type == "cpu" else None,
+            draws_ahead(chances, config.seed) if ahead else None,
             _bags(readers, data),
         )
         keeper = StateKeeper(keep, training, process)
-        alone = device.type == "cpu" and process.n_processes == 1
         # Whoever else reads or clips in the middle of a pass must find all rows up to date.
-        n_drawn = config.n_features_per_step
-        chances = () if n_drawn is None else feature_chances(module, data, run.training_cells, n_drawn)
         rows = _rows(module, config, chances) if alone and not callbacks else None
         supervision = supervise(data, readers, run.training_cells)
         if resumed is None:
@@ -180,13 +184,24 @@ def _loaders(
     run: TrainingRun,
     process: Process,
     finish: Callable[[Minibatch], Minibatch] | None,
+    draw: Callable[[Minibatch], Minibatch] | None,
     bags: Bags | None,
 ) -> tuple[MinibatchLoader, MinibatchLoader | None]:
-    def loader(cells: np.ndarray, generator: np.random.Generator | None) -> MinibatchLoader:
-        size = run.config.batch_size
-        return MinibatchLoader(data, cells, size, generator, process=process, finish=finish, bags=bags)
+    def loader(
+        cells: np.ndarray,
+        generator: np.random.Generator | None,
+        *last: Callable[[Minibatch], Minibatch] | None,
+    ) -> MinibatchLoader:
+        size, calls = run.config.batch_size, [call for call in (finish, *last) if call is not None]
 
-    training = loader(run.training_cells, np.random.default_rng(run.config.seed))
+        def finished(minibatch: Minibatch) -> Minibatch:
+            for call in calls:
+                minibatch = call(minibatch)
+            return minibatch
+
+        return MinibatchLoader(data, cells, size, generator, process=process, finish=finished, bags=bags)
+
+    training = loader(run.training_cells, np.random.default_rng(run.config.seed), draw)
     return training, loader(run.validation_cells, None) if len(run.validation_cells) else None
 
 
