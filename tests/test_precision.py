@@ -12,6 +12,7 @@ import torch
 from multiomics_vae import MultiVAE, datasets
 from multiomics_vae.errors import InputError, TrainingDivergedError
 from multiomics_vae.objective import Objective
+from multiomics_vae.training import fit as fit_module
 from multiomics_vae.training import precision as precision_module
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.plan import TrainingPlan
@@ -64,24 +65,37 @@ def test_switch_is_put_back_however_often() -> None:
         assert switch() == before
 
 
-def test_steps_are_rounded_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The switch is on in training steps, off in validation, and as before after the training."""
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_steps_are_rounded_and_nothing_else(is_narrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch is on in training steps, off in validation, and as before after the training.
+
+    Where all dense layers are narrow it stays off, and first products of sparse rows are rounded alone.
+    """
+    monkeypatch.setattr(fit_module, "needs_one_thread", lambda *_: is_narrow)
     seen: list[tuple[bool, str, torch.dtype | None]] = []
+    read: set[torch.dtype | None] = set()
     call = Objective.__call__
 
     def watch(self: Objective, *arguments: Any) -> Any:
         economy = arguments[4] if len(arguments) > 4 else None
         seen.append((arguments[0].training, switch(), economy and economy.product_dtype))
+        if arguments[0].training:
+            read.update(part.encoder.hidden.sparse_product_dtype for part in arguments[0].parts)
+        else:
+            assert all(part.encoder.hidden.sparse_product_dtype is None for part in arguments[0].parts)
         return call(self, *arguments)
 
     monkeypatch.setattr(Objective, "__call__", watch)
     before = switch()
     train(make_model(register(make_cells())), 2, precision="bfloat16")
-    assert set(seen) == {(True, "bf16", torch.bfloat16), (False, before, None)}
+    assert set(seen) == {(True, before if is_narrow else "bf16", torch.bfloat16), (False, before, None)}
+    assert read == ({torch.bfloat16} if is_narrow else {None})
     assert switch() == before
     seen.clear()
+    read.clear()
     train(make_model(register(make_cells())), 2)
     assert set(seen) == {(True, before, None), (False, before, None)}
+    assert read == {None}
 
 
 def test_switch_is_put_back_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,7 @@ def test_products_are_rounded_where_pytorch_is_told_to() -> None:
     finally:
         switch.fp32_precision = before
     assert not torch.equal(found, exact)
+    assert torch.equal(sparse_linear(SparseRows.from_dense(dense), None, weight, bias, torch.bfloat16), found)
     # Factors and partial sums keep 8 bits: 2⁻⁸ of each of some ten terms of size 1.
     torch.testing.assert_close(found, exact, rtol=0.02, atol=0.03)
     torch.testing.assert_close(gradient, wanted, rtol=0.02, atol=0.03)

@@ -26,7 +26,13 @@ def is_wide(rows: SparseRows, weight: Tensor) -> bool:
     return rows.n_cells * rows.n_features >= FEWEST_COMPILED_ENTRIES
 
 
-def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
+def sparse_linear(
+    rows: SparseRows,
+    beside: Tensor | None,
+    weight: Tensor,
+    bias: Tensor,
+    product_dtype: torch.dtype | None = None,
+) -> Tensor:
     """[X, C] Wᵀ + b, without X as a dense tensor.
 
     Parameters
@@ -37,12 +43,15 @@ def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias:
         C, further inputs, ``(B, D)``, without gradient; None for none.
     weight, bias
         W ``(H, F + D)`` and b ``(H,)``; differentiable once.
+    product_dtype
+        Type that X and its part of W are rounded to, float32 or bfloat16. None is bfloat16 where PyTorch is
+        told to multiply float32 matrices in it (``torch.backends.mkldnn.matmul.fp32_precision``), else
+        float32.
 
     Returns
     -------
     Tensor
-        ``(B, H)``. The same for any number of threads. Where PyTorch is told to multiply float32 matrices in
-        bfloat16 (``torch.backends.mkldnn.matmul.fp32_precision``), so is this.
+        ``(B, H)``. The same for any number of threads.
 
     Examples
     --------
@@ -50,14 +59,20 @@ def sparse_linear(rows: SparseRows, beside: Tensor | None, weight: Tensor, bias:
     >>> sparse_linear(rows, None, torch.ones(1, 3), torch.zeros(1))
     tensor([[5.]])
     """
-    found: Tensor = _SparseLinear.apply(rows, beside, weight, bias)  # type: ignore[no-untyped-call]
+    found: Tensor = _SparseLinear.apply(rows, beside, weight, bias, product_dtype or _usual_dtype())  # type: ignore[no-untyped-call]
     return found
 
 
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: SparseRows, beside: Tensor | None, weight: Tensor, bias: Tensor) -> Tensor:
-        dtype = _product_dtype()
+    def forward(
+        ctx: Any,
+        rows: SparseRows,
+        beside: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        dtype: torch.dtype,
+    ) -> Tensor:
         rounded = RoundedCopy.of(weight) if dtype == torch.bfloat16 else None  # (H, F + D)
         weight = weight.detach()
         factors = weight if rounded is None else rounded
@@ -98,10 +113,10 @@ class _SparseLinear(torch.autograd.Function):
             ctx.blocks.drop()
             if beside is not None:
                 gradient[:, rows.n_features :] = upstream.t() @ beside
-        return None, None, by_weight, upstream.sum(0) if ctx.needs_input_grad[3] else None
+        return None, None, by_weight, upstream.sum(0) if ctx.needs_input_grad[3] else None, None
 
 
-def _product_dtype() -> torch.dtype:
+def _usual_dtype() -> torch.dtype:
     low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
     return torch.bfloat16 if low else torch.float32
 

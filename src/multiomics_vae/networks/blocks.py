@@ -41,6 +41,8 @@ class MLP(nn.Module):
             width = n_hidden
         self.layers = nn.Sequential(*layers)
         self.n_outputs = width
+        # Of the first product where the input is sparse and so may be wide; None follows PyTorch's switch.
+        self.sparse_product_dtype: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         hidden: Tensor = self.layers(x)  # (B, n_outputs)
@@ -54,7 +56,7 @@ class MLP(nn.Module):
         first = self.layers[0] if len(self.layers) else None
         hidden = None
         if isinstance(first, nn.Linear) and is_wide(rows, first.weight):
-            hidden = sparse_linear(rows, beside, first.weight, first.bias)
+            hidden = sparse_linear(rows, beside, first.weight, first.bias, self.sparse_product_dtype)
         elif isinstance(first, ExtendedLinear) and is_wide(rows, first.known):
             hidden = first.read_sparse(rows, beside)
         if hidden is not None:

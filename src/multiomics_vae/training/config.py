@@ -53,8 +53,9 @@ class TrainingConfig:
     precision
         Of matrix products in training steps: ``"float32"``; ``"bfloat16"``, which rounds their factors
         to 8 bits and is several times faster where the processor knows the type; ``"auto"``, bfloat16
-        where it is fast, which makes results depend on the machine. Everything else, and held-out cells
-        and answers altogether, are float32.
+        where it is fast, which makes results depend on the machine. On a processor narrow layers are not
+        rounded where they are all narrow. Everything else, and held-out cells and answers altogether, are
+        float32.
     n_features_per_step
         Features of a modality that a training step looks at on average, drawn at random and shared by its
         cells; those with more counts are drawn more often. The log likelihood of each is divided by its

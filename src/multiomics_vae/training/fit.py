@@ -122,13 +122,13 @@ def fit(
         n_drawn = config.n_features_per_step
         chances = () if n_drawn is None else feature_chances(module, data, run.training_cells, n_drawn)
         # In blocks of its own the gathering thread would change torch's number of threads under the step.
-        ahead = bool(chances) and alone and needs_one_thread(module, data, config.batch_size)
+        is_narrow = alone and needs_one_thread(module, data, config.batch_size)
         training, validation = _loaders(
             with_resident_values(data, device) if device.type == "cuda" else data,
             run,
             process,
             input_transforms(module) if device.type == "cpu" else None,
-            draws_ahead(chances, config.seed) if ahead else None,
+            draws_ahead(chances, config.seed) if chances and is_narrow else None,
             _bags(readers, data),
         )
         keeper = StateKeeper(keep, training, process)
@@ -142,6 +142,8 @@ def fit(
         walks = alone and config.gradient_clip == 0
         plan = _plan(module, data, run, history, process, keeper, rows, chances, walks, supervision, steps)
         plan.is_watched = bool(callbacks)
+        if is_narrow:
+            plan.products.leave_narrow(part.encoder.hidden for part in module.parts)
         n_epochs = plan.schedule.n_epochs
         threads = training_threads(module, data, config.batch_size) if alone else nullcontext()
         if resumed is not None:

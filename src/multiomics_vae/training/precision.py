@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
+
+from multiomics_vae.networks.blocks import MLP
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -55,7 +58,8 @@ class TrainingProducts:
 
     The output layers, which make most of the products, get `dtype` as an argument. For the dense layers
     of float32 tensors on a processor PyTorch has one switch for the whole process: it is set at the
-    start of a step and put back at its end. On a GPU those layers stay as they are.
+    start of a step and put back at its end. On a GPU those layers stay as they are, and so they do where all
+    of them are narrow (`leave_narrow`): rounding their factors takes longer than their products.
 
     Parameters
     ----------
@@ -72,17 +76,32 @@ class TrainingProducts:
     def __init__(self, precision: Precision) -> None:
         self.precision = precision
         self.dtype: torch.dtype | None = None
+        self._readers: list[MLP] | None = None
         self._before: str | None = None
+
+    def leave_narrow(self, readers: Iterable[MLP]) -> None:
+        """Round no dense layers; where sparse rows are read, round the first product.
+
+        Parameters
+        ----------
+        readers
+            The hidden layers of all encoders.
+        """
+        self._readers = list(readers)
 
     def round_on(self, device: torch.device) -> None:
         """Begin a step."""
         self.dtype = product_dtype(self.precision, device)
-        if self.dtype is not None and device.type == "cpu" and self._before is None:
+        for reader in self._readers or []:
+            reader.sparse_product_dtype = self.dtype
+        if self._readers is None and self.dtype is not None and device.type == "cpu" and self._before is None:
             self._before = _SWITCH.fp32_precision
             _SWITCH.fp32_precision = "bf16"
 
     def restore(self) -> None:
         """End a step, or clean up after an error; may be called at any time."""
+        for reader in self._readers or []:
+            reader.sparse_product_dtype = None
         if self._before is not None:
             _SWITCH.fp32_precision = self._before
             self._before = None
