@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from multiomics_vae.kernels.allocation import empty_buffer
-from multiomics_vae.kernels.compiled.drawn_slopes import slopes_of_drawn_block
 from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
 from multiomics_vae.kernels.compiled.loop import CompiledInputs, CompiledLoop, Floats, Sums, chunks_of
 from multiomics_vae.kernels.compiled.normaliser import (
@@ -152,21 +151,19 @@ class CountLoop(CompiledLoop):
         means = self._logits(part, features)  # (n, R)
         if not self._holds:
             means_of_block(means, self.highest, self.rest)
-        dispersion, bias_slope = self.inverse_dispersion[features], self.bias_slope[features]
-        data, first, room = (self.weights, self.pointers, self.columns), features.start, part.room(features)
-        if self.feature_weights is None:
-            slopes_of_block(means, dispersion, share_slope, *data, self.entry_slopes, first, room, bias_slope)
-            return
-        slopes_of_drawn_block(
+        weights = self.feature_weights
+        slopes_of_block(
             means,
-            dispersion,
+            self.inverse_dispersion[features],
             share_slope,
             1.0 / self.depth,
-            1.0 - 1.0 / self.feature_weights[features],
-            *data,
+            None if weights is None else 1.0 - 1.0 / weights[features],
+            self.weights,
+            self.pointers,
+            self.columns,
             self.values,
             self.entry_slopes,
-            first,
-            room,
-            bias_slope,
+            features.start,
+            part.room(features),
+            self.bias_slope[features],
         )

@@ -83,15 +83,20 @@ def slopes_of_block(
     means: NDArray[np.float32],
     inverse_dispersion: NDArray[np.float32],
     share_slope: NDArray[np.float32],
+    own_slope: NDArray[np.float32],
+    absent: NDArray[np.float32] | None,
     weights: NDArray[np.float32],
     pointers: NDArray[np.int64],
     columns: NDArray[np.int64],
+    values: NDArray[np.float32],
     entry_slopes: NDArray[np.float32],
     first: int,
     slopes: NDArray[np.floating],
     bias_slope: NDArray[np.float32],
 ) -> None:
     """Slopes by the logits: those of zeros, μ/(1 + μ/θ) + μ · share slope, and those of stored entries.
+
+    Of drawn features also μ · own slope · absent · e, with e = s − (μ − x) and s the slope by the log mean.
 
     Parameters
     ----------
@@ -101,10 +106,14 @@ def slopes_of_block(
     inverse_dispersion
         1/θ of the block, ``(n,)``; zeros for a Poisson.
     share_slope
-        −Σ slopes by the log mean / depth, ``(R,)``.
+        −Σ slopes by the log mean / depth, ``(R,)``, or its estimate from drawn features.
+    own_slope
+        1 / depth, ``(R,)``.
+    absent
+        The chance that a feature is not drawn, ``(n,)``; None where these are all features.
     weights
         Of the rows in slopes by the bias, ``(R,)``.
-    pointers, columns
+    pointers, columns, values
         The data, as in `SparseRows`, B cells.
     entry_slopes
         What stored entries add to the slopes by the log mean, ``(R / B, nnz)``.
@@ -123,18 +132,24 @@ def slopes_of_block(
         of_bias = np.float32(0)
         for row in range(n_rows):
             mean = means[i, row]
-            slope = mean / (one + mean * inverse_dispersion[i]) + mean * share_slope[row]
+            by_mean = mean / (one + mean * inverse_dispersion[i])
+            slope = by_mean + mean * share_slope[row]
+            if absent is not None:
+                slope += mean * own_slope[row] * absent[i] * (by_mean - mean)
             of_bias += slope * weights[row]
             slopes[i, row] = narrowed(slope, slopes)
         bias_slope[i] = of_bias
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
-        column = columns[low:high]
+        column, x = columns[low:high], values[low:high]
         for repeat in range(n_rows // n_cells):
             row = repeat * n_cells + cell
-            added = entry_slopes[repeat, low:high]
+            here = entry_slopes[repeat, low:high]
             for e in range(len(column)):
                 i = column[e] - first
-                slopes[i, row] = narrowed(widened(slopes[i, row]) + added[e], slopes)
-                bias_slope[i] += weights[row] * added[e]
+                added = here[e]
+                if absent is not None:
+                    added += own_slope[row] * absent[i] * means[i, row] * (here[e] + x[e])
+                slopes[i, row] = narrowed(widened(slopes[i, row]) + added, slopes)
+                bias_slope[i] += weights[row] * added
