@@ -70,6 +70,9 @@ class WeightedLogLikelihood:
 class RowSource(Protocol):
     """Whoever keeps the rows of wide matrices."""
 
+    def before_outputs(self) -> None:
+        """To be called before a step reads the output layers."""
+
     def take(self, parameter: Tensor, sample: FeatureSample) -> Tensor:
         """The drawn rows of a parameter, ``(n, H)``; differentiable."""
 

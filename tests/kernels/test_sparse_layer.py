@@ -19,7 +19,7 @@ N_CELLS, N_FEATURES, N_BESIDE, WIDTH = 70, 45, 3, 7
 
 @pytest.fixture
 def chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse_layer, "FEATURES_IN_CHUNK", 16)
+    monkeypatch.setattr(sparse_layer, "FEATURES_IN_CHUNK", (16, 16))
 
 
 @pytest.fixture(params=[1, 3])

@@ -226,16 +226,22 @@ def test_what_reads_in_between_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> 
     assert seen == [2, 0, 0, 0, 0]
 
 
-def test_diverged_rows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("i", [0, 1], ids=["rna", "atac"])
+def test_diverged_rows_are_named(i: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from multiomics_vae.errors import TrainingDivergedError
 
-    def spoil(self: TouchedRows) -> None:
-        for matrix in self._matrices.values():
-            assert matrix.leaf is not None
-            assert matrix.leaf.grad is not None
-            matrix.leaf.grad[0, 0] = float("nan")
+    take, names = TouchedRows.take, ("rna", "atac")
 
-    monkeypatch.setattr(TouchedRows, "before_step", spoil)
-    model = make_model(register(make_cells(n_features=30)), decoders="mlp")
-    with pytest.raises(TrainingDivergedError, match=r"modalities\.0\.decoder.*modality 'rna'"):
-        train(model, 1, n_features_per_step=4)
+    def spoil(self: TouchedRows, parameter: Tensor, sample: FeatureSample) -> Tensor:
+        rows = take(self, parameter, sample)
+        if parameter is self.parameters[i]:
+            rows.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor([0]), float("nan")))
+        return rows
+
+    mdata = register(make_cells(n_features=30), likelihoods={"rna": "poisson", "atac": "poisson"})
+    model = make_model(mdata, decoders="mlp")
+    monkeypatch.setattr(TouchedRows, "take", spoil)
+    named = rf"modalities\.{i}\.decoder.*modality '{names[i]}'.* stopped being finite at step 0\."
+    with pytest.raises(TrainingDivergedError, match=named):
+        train(model, 2, n_features_per_step=4)
+    assert torch.isfinite(weights(model)).all()

@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from multiomics_vae.kernels.allocation import empty_buffer
-from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
+from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES, gradient_dtype
 from multiomics_vae.kernels.products import product_with_transposed
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
-FEATURES_IN_CHUNK = 2048
+BYTES_IN_BLOCK = 2**20  # of a dense block, which is to stay in the cache of a processor's core
+FEATURES_IN_CHUNK = (512, 4096)  # at least and at most
 MOST_BYTES_KEPT = 2**24  # of dense blocks in bfloat16, from the forward to the backward pass
 
 
@@ -74,22 +75,23 @@ class _SparseLinear(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         rounded = RoundedCopy.of(weight) if dtype == torch.bfloat16 else None  # (H, F + D)
+        kept = gradient_dtype(weight) if dtype == torch.bfloat16 else weight.dtype
         weight = weight.detach()
         factors = weight if rounded is None else rounded
         ctx.rows, ctx.beside, ctx.shape, ctx.dtype = rows, beside, tuple(weight.shape), dtype
-        chunks = _chunks(rows.n_features)
+        ctx.kept = kept
+        ctx.blocks = blocks = _DenseBlocks(rows, dtype, keeps=ctx.needs_input_grad[2])
         # Kept by chunk: their order must not depend on threads.
-        parts = weight.new_empty(len(chunks), len(weight), rows.n_cells, dtype=dtype)  # (chunks, H, B)
+        parts = weight.new_empty(len(blocks.chunks), rows.n_cells, len(weight), dtype=dtype)  # (chunks, B, H)
 
         def multiply(block: Tensor, chunk: int, features: slice) -> None:
             if dtype == torch.float32:
-                product_with_transposed(weight[:, features], block.t(), parts[chunk])
+                product_with_transposed(block, weight[:, features], parts[chunk])
             else:
-                torch.mm(factors[:, features].to(dtype), block, out=parts[chunk])
+                torch.mm(block, factors[:, features].to(dtype).t(), out=parts[chunk])
 
-        ctx.blocks = _DenseBlocks(rows, dtype, keeps=ctx.needs_input_grad[2])
-        ctx.blocks.each(multiply)
-        found = parts.sum(0, dtype=torch.float32).t() + bias  # (B, H)
+        blocks.each(multiply)
+        found = parts.sum(0, dtype=torch.float32) + bias  # (B, H)
         if beside is not None:
             found += beside @ weight[:, rows.n_features :].t()
         return found
@@ -100,14 +102,17 @@ class _SparseLinear(torch.autograd.Function):
         rows, beside, dtype = ctx.rows, ctx.beside, ctx.dtype
         by_weight = None
         if ctx.needs_input_grad[2]:
-            gradient = by_weight = empty_buffer(ctx.shape, upstream)  # (H, F + D)
+            like = upstream.new_empty(0, dtype=ctx.kept)
+            gradient = by_weight = empty_buffer(ctx.shape, like)  # (H, F + D)
             columns = upstream.t().to(dtype).contiguous()  # (H, B)
 
             def multiply(block: Tensor, chunk: int, features: slice) -> None:
                 if dtype == torch.float32:
-                    product_with_transposed(columns, block, gradient[:, features])
+                    product_with_transposed(columns, block.t(), gradient[:, features])
+                elif gradient.dtype == dtype:
+                    torch.mm(columns, block, out=gradient[:, features])
                 else:
-                    gradient[:, features] = torch.mm(columns, block.t())
+                    gradient[:, features] = torch.mm(columns, block)
 
             ctx.blocks.each(multiply)
             ctx.blocks.drop()
@@ -119,11 +124,6 @@ class _SparseLinear(torch.autograd.Function):
 def _usual_dtype() -> torch.dtype:
     low = torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
     return torch.bfloat16 if low else torch.float32
-
-
-def _chunks(n_features: int) -> tuple[slice, ...]:
-    size = FEATURES_IN_CHUNK
-    return tuple(slice(low, min(low + size, n_features)) for low in range(0, n_features, size))
 
 
 class _DenseBlocks:
@@ -142,38 +142,45 @@ class _DenseBlocks:
 
     def __init__(self, rows: SparseRows, dtype: torch.dtype, keeps: bool) -> None:
         self.rows, self.dtype = rows, dtype
+        fewest, most = FEATURES_IN_CHUNK
+        size = min(
+            max(BYTES_IN_BLOCK // max(1, rows.n_cells * dtype.itemsize), fewest), most, rows.n_features
+        )
+        self.chunks = tuple(
+            slice(low, min(low + size, rows.n_features)) for low in range(0, rows.n_features, size)
+        )
         n_bytes = rows.n_features * rows.n_cells * dtype.itemsize
         self._keeps = keeps and dtype == torch.bfloat16 and n_bytes <= MOST_BYTES_KEPT
-        self._kept: Tensor | None = None  # (F, B)
+        self._kept: Tensor | None = None  # all blocks, one after the other
 
     def each(self, work: Callable[[Tensor, int, slice], None]) -> None:
-        """Call ``work(block, chunk, features)`` with the dense block ``(n, B)`` of each chunk of features."""
+        """Call ``work(block, chunk, features)`` with the dense block ``(B, n)`` of each chunk of features."""
         # Imported here, because the compiler loads slowly.
         from multiomics_vae.kernels.compiled.blocks import Blocks
         from multiomics_vae.kernels.compiled.entries import fill_block
 
-        rows, kept = self.rows, self._kept
-        chunks = _chunks(rows.n_features)
+        rows, kept, n_cells = self.rows, self._kept, self.rows.n_cells
         arrays = (rows.row_pointers.numpy(), rows.columns.numpy(), rows.values.numpy())
         like = rows.values.new_empty(0, dtype=self.dtype)
         is_filled = kept is not None
         if kept is None and self._keeps:
-            kept = empty_buffer((rows.n_features, rows.n_cells), like)
+            kept = empty_buffer((rows.n_features * n_cells,), like)
         with Blocks() as blocks:
             n_rooms = blocks.n_threads if kept is None else 0
-            size = min(FEATURES_IN_CHUNK, rows.n_features)
-            rooms = [like.new_empty(size, rows.n_cells) for _ in range(n_rooms)]
+            size = self.chunks[0].stop * n_cells
+            rooms = [like.new_empty(size) for _ in range(n_rooms)]
 
             def walk(thread: int, chunk: int) -> None:
-                features = chunks[chunk]
-                n = features.stop - features.start
-                block = rooms[thread][:n] if kept is None else kept[features]  # (n, B)
+                features = self.chunks[chunk]
+                start, n = features.start * n_cells, features.stop - features.start
+                room = rooms[thread] if kept is None else kept[start:]
+                block = room[: n_cells * n].view(n_cells, n)
                 if not is_filled:
                     memory = block.view(torch.uint16) if self.dtype == torch.bfloat16 else block
                     fill_block(*arrays, features.start, memory.numpy())
                 work(block, chunk, features)
 
-            blocks.each_one(len(chunks), walk)
+            blocks.each_one(len(self.chunks), walk)
         self._kept = kept
 
     def drop(self) -> None:

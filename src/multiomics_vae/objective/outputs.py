@@ -36,6 +36,8 @@ class OutputParts:
         cls, module: MultimodalModule, minibatch: Minibatch, economy: Economy, noise: StepNoise
     ) -> OutputParts:
         """Draw the features of a step, if it is to look at a part of them."""
+        if economy.rows is not None:
+            economy.rows.before_outputs()
         drawn: list[OutputPart | None] = []
         for m, batch in enumerate(minibatch.modalities):
             chances = economy.chances[m] if economy.chances else None

@@ -173,6 +173,7 @@ def fit(
             training.close()
             if validation is not None:
                 validation.close()
+            plan.rows.overlap_no_more()
             plan.products.restore()
             plan.rounded.restore()
             plan.restore_best()

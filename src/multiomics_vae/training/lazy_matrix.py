@@ -17,6 +17,7 @@ from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.row_loops import catch_up, current_rows, step_rows
 from multiomics_vae.training.touched_matrix import TouchedMatrix, singles
 from multiomics_vae.training.waiting_table import WaitingTable
+from multiomics_vae.training.walk import Walk
 
 ROWS_IN_PIECE = 1024
 
@@ -30,6 +31,7 @@ class LazyMatrix(TouchedMatrix):
         self.table = WaitingTable()
 
     def take(self, features: Tensor) -> Tensor:
+        self.finish()
         weight, _, mean, square = self.arrays()
         rows, age, table, epsilon = features.numpy(), self.age, self.table.values, self._epsilon
         leaf = empty_buffer((len(rows), weight.shape[1]), self.parameter)  # (n, H)
@@ -40,10 +42,10 @@ class LazyMatrix(TouchedMatrix):
 
         with Blocks() as blocks:
             blocks.each(len(rows), work)
-        self.features, self.leaf = features, leaf.requires_grad_()
-        return self.leaf
+        return self.taken(features, leaf)
 
     def settle(self) -> None:
+        self.finish()
         if self.table.n_steps:
             self._catch_up(np.arange(len(self.parameter)))
             self.table = WaitingTable()
@@ -52,26 +54,26 @@ class LazyMatrix(TouchedMatrix):
         self.table.pass_step(0.0, (1.0, 1.0), 1.0, decay)
         self.age += 1
 
-    def _step_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> None:
+    def _begin_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> Walk:
         epsilon_before = self._epsilon
         numbers = self.next_numbers()
         beta_mean, beta_square, rate, shrink, _, decay = numbers
         rows, slopes, current = features.numpy(), gradient.numpy(), leaf.detach().numpy()
         arrays, made_up = self.arrays(), (self.age, self.table.values, epsilon_before)
-        squares = np.zeros(-(-len(rows) // ROWS_IN_PIECE))
 
-        def work(_: int, i: int) -> None:
+        def walk(i: int) -> float:
             part = slice(i * ROWS_IN_PIECE, (i + 1) * ROWS_IN_PIECE)
-            squares[i] = step_rows(
-                *arrays, rows[part], *made_up, current[part], slopes[part], *singles(numbers)
+            return float(
+                step_rows(*arrays, rows[part], *made_up, current[part], slopes[part], *singles(numbers))
             )
 
-        with Blocks() as blocks:
-            blocks.each_one(len(squares), work)
-        self.squared_norm = float(squares.sum())
-        self.table.pass_step(rate, (beta_mean, beta_square), shrink, decay)
-        self.age += 1
-        self.age[rows] = 0
+        def after(squares: float) -> None:
+            self.squares = squares
+            self.table.pass_step(rate, (beta_mean, beta_square), shrink, decay)
+            self.age += 1
+            self.age[rows] = 0
+
+        return Walk(-(-len(rows) // ROWS_IN_PIECE), walk, after)
 
     @property
     def _epsilon(self) -> np.float32:

@@ -8,17 +8,19 @@ other read the gradient three times and the weight twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+from torch.utils.hooks import RemovableHandle
 
-from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.row_loops import step_and_round, step_whole
+from multiomics_vae.training.walk import Walk
 
 FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
 ENTRIES_IN_PIECE = 2**17
@@ -48,9 +50,14 @@ class AveragingAdamW(torch.optim.AdamW):
         self, groups: Iterable[dict[str, Any]], learning_rate: float, betas: tuple[float, float]
     ) -> None:
         super().__init__(groups, lr=learning_rate, betas=betas, fused=True)
-        self.squared_norm = 0.0
+        self.narrow_squared_norm = 0.0
         self._average: WeightAverage | None = None
         self._wide: set[int] = set()
+        self._late: set[int] | None = None  # None where a step ends with its last walk
+        self._walks: dict[int, Walk] = {}  # under way, by parameter
+        self._squares: dict[int, float] = {}  # Σ gradient², of those that were walked over
+        self._taken: set[int] = set()  # walks that this step has begun
+        self._hooks: list[RemovableHandle] = []
 
     def attach(self, average: WeightAverage, others: Iterable[Tensor]) -> None:
         """Move an average along.
@@ -74,13 +81,38 @@ class AveragingAdamW(torch.optim.AdamW):
         self._average, self._wide = average, {id(p) for p in wide}
         average.leave_out([*others, *wide])
 
+    def overlap(self, late: Iterable[Tensor]) -> None:
+        """Begin a walk as soon as a gradient has come, and end a step while walks go on.
+
+        From now on one backward pass belongs to a step, and whoever reads weights or averages must first
+        `finish`, or `finish_early` to read all but the late ones; until `overlap_no_more`.
+
+        Parameters
+        ----------
+        late
+            Parameters that a step reads last.
+        """
+        self._late = {id(p) for p in late}
+        for group in self.param_groups:
+            for p in group["params"]:
+                if id(p) in self._wide:
+                    self._hooks.append(p.register_post_accumulate_grad_hook(partial(self._begin, group)))
+
+    def overlap_no_more(self) -> None:
+        """End all walks, and from now on those of a step within it."""
+        self._late = None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self.finish()
+
     def walks_over(self, parameter: Tensor) -> bool:
         """Whether a parameter is one of the wide matrices; its gradient may be bfloat16 too."""
         return id(parameter) in self._wide
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Optimise every parameter that has a gradient; ``squared_norm`` is that of all gradients then.
+        """Optimise every parameter that has a gradient.
 
         Parameters
         ----------
@@ -92,34 +124,69 @@ class AveragingAdamW(torch.optim.AdamW):
             with torch.enable_grad():
                 loss = closure()
         narrow_gradients: list[Tensor] = []
-        pieces: list[tuple[Any, ...]] = []
-        rounded: list[tuple[RoundedCopy, Tensor]] = []
         for group in self.param_groups:
             narrow = []
             for p in group["params"]:
                 if id(p) in self._wide:
-                    copy = RoundedCopy.on(p)
-                    if copy is not None and p.grad is not None:
-                        copy.forget()
-                        rounded.append((copy, p))
-                    pieces += self._pieces(p, group)
+                    if id(p) not in self._taken:
+                        self._begin(group, p)
                 elif p.grad is not None:
                     narrow.append(p)
             self._step_narrow(narrow, group)
             narrow_gradients += [p.grad for p in narrow]
-        squares = np.zeros(len(pieces))
-
-        def walk(_: int, i: int) -> None:
-            loop, *arguments = pieces[i]
-            squares[i] = loop(*arguments)
-
-        with Blocks() as blocks:
-            blocks.each_one(len(pieces), walk)
-        for copy, p in rounded:
-            copy.confirm(p)
-        narrow_norm = float(torch.nn.utils.get_total_norm(narrow_gradients)) if narrow_gradients else 0.0
-        self.squared_norm = float(squares.sum()) + narrow_norm**2
+        self._taken.clear()
+        norm = float(torch.nn.utils.get_total_norm(narrow_gradients)) if narrow_gradients else 0.0
+        self.narrow_squared_norm = norm**2
+        if self._late is None:
+            self.finish()
         return loss
+
+    def finish(self) -> None:
+        """End all walks that are under way."""
+        for key in list(self._walks):
+            self._walks.pop(key).finish()
+
+    def finish_early(self) -> None:
+        """End the walks over what the next step reads first."""
+        for key in [key for key in self._walks if self._late is None or key not in self._late]:
+            self._walks.pop(key).finish()
+
+    @property
+    def squared_norm(self) -> float:
+        """Σ gradient² of the last step; ends all walks."""
+        self.finish()
+        return sum(self._squares.values()) + self.narrow_squared_norm
+
+    def squared_norm_of(self, parameter: Tensor) -> float | None:
+        """The same of one of the wide matrices; None of others, and of one that had no gradient."""
+        self.finish()
+        return self._squares.get(id(parameter))
+
+    @torch.no_grad()
+    def _begin(self, group: dict[str, Any], parameter: Tensor) -> None:
+        """Begin the walk over a wide matrix; without a gradient its average alone moves."""
+        key = id(parameter)
+        self._taken.add(key)
+        if key in self._walks:
+            self._walks.pop(key).finish()
+        self._squares.pop(key, None)
+        pieces = self._pieces(parameter, group)
+        if not pieces:
+            return
+        copy = RoundedCopy.on(parameter)
+        if copy is not None:
+            copy.forget()
+
+        def walk(i: int) -> float:
+            loop, *arguments = pieces[i]
+            return float(loop(*arguments))
+
+        def after(squares: float) -> None:
+            self._squares[key] = squares
+            if copy is not None:
+                copy.confirm(parameter)
+
+        self._walks[key] = Walk(len(pieces), walk, after)
 
     def _step_narrow(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if not parameters:

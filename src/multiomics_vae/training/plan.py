@@ -23,9 +23,9 @@ from multiomics_vae.training.best import BestWeights
 from multiomics_vae.training.checkpoint import check_tensors
 from multiomics_vae.training.config import TrainingConfig
 from multiomics_vae.training.epoch_sums import EpochSums
+from multiomics_vae.training.gradient_check import GradientCheck
 from multiomics_vae.training.groups import make_optimizer
 from multiomics_vae.training.history import History
-from multiomics_vae.training.optimizer import AveragingAdamW
 from multiomics_vae.training.precision import TrainingProducts, product_dtype
 from multiomics_vae.training.processes import in_any
 from multiomics_vae.training.rounded_gradients import RoundedGradients
@@ -129,7 +129,9 @@ class TrainingPlan(pl.LightningModule):
 
     def training_step(self, minibatch: Minibatch, batch_idx: int) -> Tensor:
         economy = Economy(self.products.dtype, self.chances, self.rows)
+        self.rows.before_encoders()
         terms = self.objective(self.module, minibatch, self.kl_scale, self._noise(), economy)
+        self._stop_if(self._gradients.after_walks())
         self._check_finite(terms)
         self._beta = self.objective.config.kl_weight * self.kl_scale
         self._add(self._sums, terms, minibatch)
@@ -137,24 +139,15 @@ class TrainingPlan(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.rows.before_step()
-        if isinstance(self.optimizers(use_pl_optimizer=False), AveragingAdamW):
-            return  # sums it up on its way
-        found = (self.rows.gradient(parameter) for _, parameter in self._learned())
-        self._check_norm(float(torch.nn.utils.get_total_norm([g for g in found if g is not None])))
-
-    def _check_norm(self, norm: float) -> None:
-        if not math.isfinite(norm):
-            raise TrainingDivergedError(
-                f"{self._diverged_gradient()} stopped being finite at step {self.n_steps}. "
-                f"{self._kept()} {self._mend()}"
-            )
+        self._stop_if(self._gradients.before_step(self.n_steps))
 
     def on_train_batch_end(self, outputs: object, batch: Minibatch, batch_idx: int) -> None:
         self.products.restore()
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
-        if isinstance(optimizer, AveragingAdamW):
-            self._check_norm(optimizer.squared_norm + self.rows.squared_norm)
+        self._stop_if(self._gradients.after_step(self.n_steps))
+        if self.is_watched:
+            self._stop_if(self._gradients.after_walks())
         self.average.update()
         # The next gradients are made before Lightning lets go of these.
         optimizer.zero_grad()
@@ -197,8 +190,13 @@ class TrainingPlan(pl.LightningModule):
 
     def _swap(self) -> None:
         """Exchange the live weights and their average."""
-        self.rows.settle()
+        self._settle()
         self.average.swap()
+
+    def _settle(self) -> None:
+        """Bring all weights up to date: before anything but a training step reads them."""
+        self.rows.settle()
+        self._stop_if(self._gradients.after_walks())
 
     @torch.no_grad()
     def _try_average(self) -> None:
@@ -244,7 +242,8 @@ class TrainingPlan(pl.LightningModule):
         if self.best_epoch or not self.average.n_updates:
             return
         if not self.average.in_use:
-            self._swap()
+            self.rows.settle()
+            self.average.swap()
         if all(bool(torch.isfinite(parameter).all()) for parameter in self.average.parameters):
             self.best.keep()
 
@@ -262,7 +261,7 @@ class TrainingPlan(pl.LightningModule):
         pass_start
             Of the pass under way, or of the next one.
         """
-        self.rows.settle()
+        self._settle()
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         return TrainingState(
@@ -328,6 +327,10 @@ class TrainingPlan(pl.LightningModule):
             restore_optimizer(optimizer, self._resumed.under("optimizer"))
             done = self._resumed.progress.n_steps
         self.rows.attach(optimizer, self.average)
+        if not self.is_watched:
+            outputs = (layer for part in self.module.parts for layer in part.decoder.last_layers)
+            self.rows.overlap(late=[layer.weight for layer in outputs])
+        self._gradients = GradientCheck(self._learned(), self.modality_names, self.rows, optimizer)
         self.rounded = RoundedGradients.of(self.module, optimizer, not self.is_watched, self.rows.read)
         self.rounded.ask_for(product_dtype(self.config.precision, self.device))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -379,16 +382,9 @@ class TrainingPlan(pl.LightningModule):
             f"{self._kept()} {self._mend()}"
         )
 
-    def _diverged_gradient(self) -> str:
-        for name, parameter in self._learned():
-            gradient = self.rows.gradient(parameter)
-            if gradient is not None and not torch.isfinite(gradient).all():
-                room, _, rest = name.partition(".")
-                number = rest.partition(".")[0]
-                if room == "modalities":
-                    return f"The gradient of {name} (modality {self.modality_names[int(number)]!r})"
-                return f"The gradient of {name}"
-        return "The norm of the gradient"
+    def _stop_if(self, diverged: str | None) -> None:
+        if diverged is not None:
+            raise TrainingDivergedError(f"{diverged} {self._kept()} {self._mend()}")
 
     def _kept(self) -> str:
         if self.best_epoch:

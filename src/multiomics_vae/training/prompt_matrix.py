@@ -13,11 +13,11 @@ from torch import Tensor
 
 from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.compiled.bits import narrowed
-from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.row_loops import Floats, Numbers, step_whole
 from multiomics_vae.training.touched_matrix import TouchedMatrix, singles
+from multiomics_vae.training.walk import Walk
 
 ROWS_IN_PIECE = 1024
 
@@ -89,19 +89,19 @@ class PromptMatrix(TouchedMatrix):
     """A matrix whose rows are all optimised at every step, by the gradient of those that were drawn."""
 
     def take(self, features: Tensor) -> Tensor:
+        self.finish()
         with torch.no_grad():
             leaf = empty_buffer((len(features), self.parameter.shape[1]), self.parameter)  # (n, H)
             torch.index_select(self.parameter.detach(), 0, features, out=leaf)
-        self.features, self.leaf = features, leaf.requires_grad_()
-        return self.leaf
+        return self.taken(features, leaf)
 
     def settle(self) -> None:
-        return  # they always are
+        self.finish()
 
     def _pass_step(self, decay: float) -> None:
         self.average.of(self.parameter).lerp_(self.parameter.detach(), 1.0 - decay)
 
-    def _step_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> None:
+    def _begin_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> Walk:
         numbers = singles(self.next_numbers())
         arrays, rows, slopes = self.arrays(), features.numpy(), gradient.numpy()
         copy = RoundedCopy.on(self.parameter)
@@ -110,20 +110,20 @@ class PromptMatrix(TouchedMatrix):
             copy.forget()
         n_pieces = -(-len(self.parameter) // ROWS_IN_PIECE)
         edges = np.searchsorted(rows, np.arange(n_pieces + 1) * ROWS_IN_PIECE)
-        squares = np.zeros(n_pieces)
 
-        def work(_: int, i: int) -> None:
+        def walk(i: int) -> float:
             here = slice(i * ROWS_IN_PIECE, (i + 1) * ROWS_IN_PIECE)
             drawn = slice(edges[i], edges[i + 1])
             weight, average, mean, square = (array[here] for array in arrays)
             low = None if rounded is None else rounded[here]
             part, slope = rows[drawn], slopes[drawn]
-            squares[i] = step_with_drawn(
-                weight, average, mean, square, low, part, here.start, slope, *numbers
+            return float(
+                step_with_drawn(weight, average, mean, square, low, part, here.start, slope, *numbers)
             )
 
-        with Blocks() as blocks:
-            blocks.each_one(n_pieces, work)
-        if copy is not None:
-            copy.confirm(self.parameter)
-        self.squared_norm = float(squares.sum())
+        def after(squares: float) -> None:
+            self.squares = squares
+            if copy is not None:
+                copy.confirm(self.parameter)
+
+        return Walk(n_pieces, walk, after)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.module import MultimodalModule
+from multiomics_vae.networks.transforms.base import SparseTransform
 from multiomics_vae.training.optimizer import AveragingAdamW
 
 
@@ -54,17 +55,20 @@ class RoundedGradients:
         """
         if not isinstance(optimizer, AveragingAdamW):
             return cls()
+        can_round = hasattr(torch.Tensor, "grad_dtype")
         of_products: list[Tensor] = []
         copied: list[Tensor] = []
         for part in module.parts:
             first = next(iter(part.encoder.hidden.layers), None)
             if isinstance(first, nn.Linear) and part.encoder.projection is None:
                 copied.append(first.weight)
+                if can_round and isinstance(part.encoder.transform, SparseTransform):
+                    of_products.append(first.weight)
             if not part.likelihood.is_fused:
                 continue
             last = [layer.weight for layer in part.decoder.last_layers]
             copied += last
-            if part.decoder.weight_precision == 0.0 and hasattr(torch.Tensor, "grad_dtype"):
+            if part.decoder.weight_precision == 0.0 and can_round:
                 of_products += last
         others = {id(weight) for weight in read}
         kept = [each for each in copied if optimizer.walks_over(each) or id(each) in others]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.averaging import WeightAverage
+from multiomics_vae.training.walk import Walk
 
 
 class TouchedMatrix(ABC):
@@ -36,7 +36,10 @@ class TouchedMatrix(ABC):
             self.state["exp_avg_sq"] = torch.zeros_like(parameter)
         self.features: Tensor | None = None
         self.leaf: Tensor | None = None
-        self.squared_norm = 0.0
+        self.squares = 0.0
+        self.overlaps = False
+        self._walk: Walk | None = None
+        self._is_taken = False  # the walk of this step has begun
 
     @abstractmethod
     def take(self, features: Tensor) -> Tensor:
@@ -47,8 +50,8 @@ class TouchedMatrix(ABC):
         """Bring all rows up to date."""
 
     @abstractmethod
-    def _step_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> None:
-        """One step of AdamW and of the average; sets ``squared_norm``."""
+    def _begin_drawn(self, features: Tensor, leaf: Tensor, gradient: Tensor) -> Walk:
+        """One step of AdamW and of the average, of which Σ gradient² goes to ``squares``."""
 
     @abstractmethod
     def _pass_step(self, decay: float) -> None:
@@ -59,11 +62,25 @@ class TouchedMatrix(ABC):
         """Of the rows that were drawn."""
         return None if self.leaf is None else self.leaf.grad
 
+    def finish(self) -> None:
+        """End the walk that is under way, if one is."""
+        walk, self._walk = self._walk, None
+        if walk is not None:
+            walk.finish()
+
+    def taken(self, features: Tensor, leaf: Tensor) -> Tensor:
+        """Remember the rows that a step reads."""
+        self.features, self.leaf = features, leaf.requires_grad_()
+        if self.overlaps:
+            leaf.register_post_accumulate_grad_hook(self._begin)  # type: ignore[no-untyped-call]
+        return leaf
+
     def before_step(self) -> None:
         """If the whole matrix has a gradient, leave this step to the optimiser."""
         whole = self.parameter.grad
         if whole is None:
             return
+        assert not self._is_taken, "rows were drawn that overlap, and all rows were read too"
         self.settle()
         if self.gradient is not None and self.features is not None:
             whole.index_add_(0, self.features, self.gradient)
@@ -71,19 +88,34 @@ class TouchedMatrix(ABC):
 
     def step(self) -> None:
         """Optimise by the gradient of the rows that were drawn."""
-        decay, gradient = self.average.next_decay, self.gradient
-        self.squared_norm = 0.0
+        leaf = self.leaf
+        if self._is_taken:
+            self._is_taken = False
+            return
+        self.finish()
+        decay = self.average.next_decay
+        self.squares = 0.0
         if self.parameter.grad is not None:  # the optimiser has done it
             copy = RoundedCopy.on(self.parameter)
             if copy is not None:  # PyTorch's fused step does not count as a new version
                 copy.forget()
             self.average.of(self.parameter).lerp_(self.parameter.detach(), 1.0 - decay)
-        elif gradient is None or self.features is None or self.leaf is None:
+        elif leaf is None or leaf.grad is None:
             self._pass_step(decay)
         else:
-            self._step_drawn(self.features, self.leaf, gradient)
-            if math.isfinite(self.squared_norm):  # else it is still to be found out whose gradient it was
-                self.leaf = None
+            self._begin(leaf)
+            self._is_taken = False
+            if not self.overlaps:
+                self.finish()
+
+    @torch.no_grad()
+    def _begin(self, leaf: Tensor) -> None:
+        features, gradient = self.features, leaf.grad
+        assert features is not None
+        assert gradient is not None
+        self.finish()
+        self._walk, self._is_taken = self._begin_drawn(features, leaf, gradient), True
+        self.leaf = None
 
     def next_numbers(self) -> tuple[float, ...]:
         """Count a step; β₁, β₂, rate, shrinkage, ε and decay of it, as the loops over rows want them."""

@@ -35,6 +35,7 @@ class TouchedRows:
     def __init__(self, waiting: Iterable[Tensor] = (), read: Iterable[Tensor] = ()) -> None:
         self.waiting, self.read = list(waiting), list(read)
         self._matrices: dict[int, TouchedMatrix] = {}
+        self._optimizer: torch.optim.Optimizer | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -65,6 +66,7 @@ class TouchedRows:
 
     def attach(self, optimizer: torch.optim.AdamW, average: WeightAverage) -> None:
         """Take over the matrices from an optimiser and an average of weights."""
+        self._optimizer = optimizer
         if isinstance(optimizer, AveragingAdamW):
             optimizer.attach(average, self.parameters)
         else:
@@ -78,6 +80,43 @@ class TouchedRows:
         matrix = self._matrices.get(id(parameter))
         return sample.rows_of(parameter) if matrix is None else matrix.take(sample.features)
 
+    def overlap(self, late: Iterable[Tensor]) -> None:
+        """Begin walks over wide matrices as soon as gradients have come, and end a step while they go on.
+
+        Those of the optimiser that was attached too. From now on a step has one backward pass, and does not
+        both draw rows of a matrix and give all its rows a gradient; `before_encoders` and `before_outputs`
+        come in every step, and `settle` before anybody else reads weights. Until `overlap_no_more`.
+
+        Parameters
+        ----------
+        late
+            The weights of output layers.
+        """
+        if isinstance(self._optimizer, AveragingAdamW):
+            self._optimizer.overlap(late)
+        for matrix in self._matrices.values():
+            matrix.overlaps = True
+
+    def overlap_no_more(self) -> None:
+        """End all walks, and from now on those of a step within it."""
+        if isinstance(self._optimizer, AveragingAdamW):
+            self._optimizer.overlap_no_more()
+        for matrix in self._matrices.values():
+            matrix.overlaps = False
+            matrix.finish()
+
+    def before_encoders(self) -> None:
+        """End the walks over all but the weights of output layers."""
+        if isinstance(self._optimizer, AveragingAdamW):
+            self._optimizer.finish_early()
+
+    def before_outputs(self) -> None:
+        """End all walks, the optimiser's too: what the next step reads is up to date then."""
+        if isinstance(self._optimizer, AveragingAdamW):
+            self._optimizer.finish()
+        for matrix in self._matrices.values():
+            matrix.finish()
+
     def gradient(self, parameter: Tensor) -> Tensor | None:
         """The gradient of a parameter, or of those of its rows that were drawn."""
         matrix = self._matrices.get(id(parameter))
@@ -86,8 +125,15 @@ class TouchedRows:
 
     @property
     def squared_norm(self) -> float:
-        """Σ gradient² of the rows that the last step has optimised here."""
-        return sum(matrix.squared_norm for matrix in self._matrices.values())
+        """Σ gradient² of the rows that the last step has optimised here; ends all walks."""
+        self.before_outputs()
+        return sum(matrix.squares for matrix in self._matrices.values())
+
+    def squared_norm_of(self, parameter: Tensor) -> float | None:
+        """The same of one matrix; None if it is none of these."""
+        self.before_outputs()
+        matrix = self._matrices.get(id(parameter))
+        return None if matrix is None else matrix.squares
 
     def before_step(self) -> None:
         """To be called between the backward pass and the optimiser's step."""
@@ -96,6 +142,7 @@ class TouchedRows:
 
     def settle(self) -> None:
         """Bring all rows up to date: before anything but a training step reads the weights."""
+        self.before_outputs()
         for matrix in self._matrices.values():
             matrix.settle()
 

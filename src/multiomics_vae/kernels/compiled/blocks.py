@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -97,14 +97,48 @@ class Blocks:
 
     def each_one(self, n: int, work: Callable[[int, int], None]) -> None:
         """Call ``work(thread, i)`` for 0 … n − 1; whichever thread is free takes the next one."""
+        self.begin(n, work, n_helpers=n - 1).finish()
+
+    def begin(self, n: int, work: Callable[[int, int], None], n_helpers: int | None = None) -> Begun:
+        """Do what `each_one` does, but leave it to the other threads until `Begun.finish` is called.
+
+        Parameters
+        ----------
+        n, work
+            As for `each_one`; ``thread`` is 0 where `Begun.finish` is called.
+        n_helpers
+            How many other threads take part at most; None for n.
+        """
         numbers = itertools.count()
 
         def go_on(thread: int) -> None:
             while (i := next(numbers)) < n:
                 work(thread, i)
 
-        helpers = range(1, min(self.n_threads, n))
-        waiting = [self._pool.submit(go_on, thread) for thread in helpers] if self._pool else []
-        go_on(0)
-        for one in waiting:
-            one.result()
+        helpers = range(1, min(self.n_threads, 1 + (n if n_helpers is None else n_helpers)))
+        return Begun(go_on, [self._pool.submit(go_on, thread) for thread in helpers] if self._pool else [])
+
+
+class Begun:
+    """Work that other threads have begun; made by `Blocks.begin`.
+
+    Parameters
+    ----------
+    go_on
+        Takes part as the thread of a number until nothing is left to be taken.
+    helpers
+        The others that take part.
+    """
+
+    def __init__(self, go_on: Callable[[int], None], helpers: list[Future[None]]) -> None:
+        self._go_on, self._helpers = go_on, helpers
+
+    def finish(self) -> None:
+        """Take part until all is done."""
+        try:
+            self._go_on(0)
+        finally:
+            for helper in self._helpers:
+                # One that is busy elsewhere has nothing left to do here.
+                if not helper.cancel():
+                    helper.result()

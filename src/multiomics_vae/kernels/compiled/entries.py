@@ -18,54 +18,29 @@ def fill_block(
     first: int,
     block: NDArray[np.floating],
 ) -> None:
-    """Write all entries, zeros included, of some features, features first.
+    """Write all entries, zeros included, of some features.
 
     Parameters
     ----------
     pointers, columns, values
         The data, as in `SparseRows`, B cells.
     first
-        Feature of the first row of ``block``.
+        Feature of the first column of ``block``.
     block
-        Written, ``(n, B)``; of uint16 for bfloat16, which numpy does not know.
+        Written, ``(B, n)``; of uint16 for bfloat16, which numpy does not know.
     """
-    n, n_cells = block.shape
-    block[:] = 0
+    n_cells, n = block.shape
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
-        column, x = columns[low:high], values[low:high]
+        column, x, row = columns[low:high], values[low:high], block[cell]
+        row[:] = 0
         for e in range(len(column)):
-            block[column[e] - first, cell] = narrowed(x[e], block)
+            row[column[e] - first] = narrowed(x[e], block)
 
 
 @compiled_loop
-def count_kept(
-    pointers: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    place: NDArray[np.int32],
-    counts: NDArray[np.int64],
-) -> None:
-    """Count the entries of every row whose feature is kept.
-
-    Parameters
-    ----------
-    pointers, columns
-        The rows, as in `SparseRows`.
-    place
-        New number of every feature, −1 if it is not kept, ``(F,)``.
-    counts
-        Written, ``(B,)``.
-    """
-    for cell in range(len(counts)):
-        n_kept = 0
-        for e in range(pointers[cell], pointers[cell + 1]):
-            n_kept += place[columns[e]] >= 0
-        counts[cell] = n_kept
-
-
-@compiled_loop
-def copy_kept(
+def keep_entries(
     pointers: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
@@ -74,22 +49,26 @@ def copy_kept(
     new_columns: NDArray[np.int64],
     new_values: NDArray[np.float32],
 ) -> None:
-    """Copy the entries of kept features under their new numbers.
+    """Copy the entries of kept features under their new numbers, row after row.
 
     Parameters
     ----------
-    pointers, columns, values, place
-        As for `count_kept`; ``(B + 1,)`` pointers of all rows or of a run of them.
+    pointers, columns, values
+        The rows, as in `SparseRows`.
+    place
+        New number of every feature, −1 if it is not kept, ``(F,)``.
     starts
-        Where the kept entries of each of these rows begin, ``(B,)``.
+        Written: where the kept entries of each row begin, and the end, ``(B + 1,)``.
     new_columns, new_values
-        Written there.
+        Written, as far as there are kept entries; one place longer than ``columns``.
     """
-    for cell in range(len(starts)):
-        to = starts[cell]
+    to = 0
+    for cell in range(len(starts) - 1):
+        starts[cell] = to
         for e in range(pointers[cell], pointers[cell + 1]):
+            # Written always, and written over if it was not to be: nobody can foresee a condition here.
             new = place[columns[e]]
-            if new >= 0:
-                new_columns[to] = new
-                new_values[to] = values[e]
-                to += 1
+            new_columns[to] = new
+            new_values[to] = values[e]
+            to += new >= 0
+    starts[len(starts) - 1] = to
