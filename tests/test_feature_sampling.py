@@ -238,14 +238,18 @@ def test_draws_ahead_follow_from_the_cells_and_the_seed() -> None:
     chances = None, torch.full((200,), 0.2)
 
     def features(seed: int, cells: list[int]) -> Tensor:
-        minibatch = draws_ahead(chances, seed)(make_minibatch(data, np.array(cells)))
+        minibatch = draws_ahead(chances, seed, (True, seed == 0))(make_minibatch(data, np.array(cells)))
         genes, peaks = minibatch.modalities
         assert genes.drawn is None
         assert peaks.drawn is not None
         assert peaks.drawn.chunked is not None
         expected = peaks.dense[:, peaks.drawn.sample.features]
         assert torch.equal(peaks.drawn.chunked.data.to_dense(), expected)
-        assert torch.equal(peaks.drawn.count, peaks.dense.sum(1))
+        if seed == 0:
+            assert peaks.drawn.count is not None
+            assert torch.equal(peaks.drawn.count, peaks.dense.sum(1))
+        else:
+            assert peaks.drawn.count is None
         return peaks.drawn.sample.features
 
     first = features(0, [1, 2, 6])
@@ -257,7 +261,9 @@ def test_draws_ahead_follow_from_the_cells_and_the_seed() -> None:
 def test_a_draw_that_comes_with_the_minibatch_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     data = cells_with_peaks(n_peaks=50)
     module = module_for(data)
-    minibatch = draws_ahead((None, torch.full((50,), 0.3)), 5)(make_minibatch(data, np.arange(6)))
+    minibatch = draws_ahead((None, torch.full((50,), 0.3)), 5, (True, False))(
+        make_minibatch(data, np.arange(6))
+    )
     peaks = minibatch.modalities[1]
     assert peaks.drawn is not None
     monkeypatch.setattr(FeatureSample, "draw", None)  # no other may be drawn

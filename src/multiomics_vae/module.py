@@ -234,11 +234,13 @@ class MultimodalModule(nn.Module):
         terms = self.parts[modality].likelihood.fused_terms(cells)
         if terms is None:
             return None
-        found = batch.drawn or DrawnEntries.draw(batch.values, chances, generator)
+        normalised = terms.kernel.normalised
+        found = batch.drawn or DrawnEntries.draw(batch.values, chances, generator, with_count=normalised)
         sample = found.sample
         assert sample.chances is not None
         layer, whole = self.parts[modality].decoder.last_layers[0], None
-        if terms.kernel.normalised:
+        if normalised:
+            assert found.count is not None
             whole = WholeLayer(layer.weight, layer.bias, found.count)
         weight = sample.rows_of(layer.weight) if rows is None else rows.take(layer.weight, sample)
         drawn = DrawnFeatures(sample.chances, whole)

@@ -75,15 +75,20 @@ def test_training_is_bitwise_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_types_of_gradients
 def test_only_what_products_alone_teach_and_the_walk_reads() -> None:
     model = wide_model()
-    last = [part.decoder.last_layers[0].weight for part in model.module.parts]
-    assert [id(weight) for weight in of(model).weights] == [id(weight) for weight in last]
-    model.module.parts[0].decoder.weight_precision = 1.0  # a prior adds float32
-    assert [id(weight) for weight in of(model).weights] == [id(last[1])]
+    parts = model.module.parts
+    last = [id(part.decoder.last_layers[0].weight) for part in parts]
+    first = [id(part.encoder.hidden.layers[0].weight) for part in parts if part.encoder.projection is None]
+    assert len(first) > 0
+    assert {id(weight) for weight in of(model).weights} == {*first, *last}
+    parts[0].decoder.weight_precision = 1.0  # a prior adds float32
+    assert {id(weight) for weight in of(model).weights} == {*first, last[1]}
     assert of(make_model()).weights == []  # too narrow
     assert RoundedGradients.of(model.module, torch.optim.AdamW(model.module.parameters())).weights == []
     unfused = {"rna": "zinb", "atac": "bernoulli"}
     cells = register(make_cells(unfused, n_cells=160, n_features=WIDE), unfused)
-    assert len(of(make_model(cells, n_hidden=64, decoders="mlp")).weights) == 1
+    found = {id(weight) for weight in of(model := make_model(cells, n_hidden=64, decoders="mlp")).weights}
+    rna, atac = model.module.parts
+    assert found == {id(rna.encoder.hidden.layers[0].weight), id(atac.decoder.last_layers[0].weight)}
 
 
 @needs_types_of_gradients

@@ -25,7 +25,7 @@ class DrawnEntries:
     chunked
         Their observations, sorted for the fused likelihoods; None if no feature was drawn.
     count
-        Σ x of each cell over all features, drawn or not, ``(B,)``.
+        Σ x of each cell over all features, drawn or not, ``(B,)``; None if nobody wants it.
 
     Examples
     --------
@@ -36,10 +36,12 @@ class DrawnEntries:
 
     sample: FeatureSample
     chunked: ChunkedEntries | None
-    count: Tensor
+    count: Tensor | None
 
     @classmethod
-    def draw(cls, values: SparseRows, chances: Tensor, generator: torch.Generator) -> DrawnEntries:
+    def draw(
+        cls, values: SparseRows, chances: Tensor, generator: torch.Generator, with_count: bool = True
+    ) -> DrawnEntries:
         """Draw features and look their entries up.
 
         Parameters
@@ -50,9 +52,11 @@ class DrawnEntries:
             Of all features, ``(F,)``, on the generator's device.
         generator
             Decides which.
+        with_count
+            Whether to count; shares among features need it.
         """
         sample, chunked = FeatureSample.draw(chances, generator), None
         if len(sample.features):
             like = values.values.new_empty(values.n_cells, 1)
             chunked = chunk_rows(sample.entries(values), like, ChunkOptions())
-        return cls(sample, chunked, values.row_sums())
+        return cls(sample, chunked, values.row_sums() if with_count else None)

@@ -104,8 +104,11 @@ class SparseRows:
 
     def row_of_each_entry(self) -> Tensor:
         """Row of each entry, ``(nnz,)``, int64."""
-        cells = torch.arange(self.n_cells, device=self.columns.device)
-        return torch.repeat_interleave(cells, self.row_pointers.diff(), output_size=len(self.columns))
+        return self.for_each_entry(torch.arange(self.n_cells, device=self.columns.device))
+
+    def for_each_entry(self, of_rows: Tensor) -> Tensor:
+        """What each entry's row has, ``(nnz,)``, of numbers ``(B,)``."""
+        return torch.repeat_interleave(of_rows, self.row_pointers.diff(), output_size=len(self.columns))
 
     def validate(self) -> None:
         """Raise `InputError` if a pointer or column is out of range, unsorted or duplicated."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from multiomics_vae.kernels import SparseRows
+from multiomics_vae.kernels.hidden_units import hidden_units
 from multiomics_vae.kernels.sparse_layer import is_wide, sparse_linear
 from multiomics_vae.networks.extension import ExtendedLinear
+
+N_STAGES = 4  # linear map, layer normalisation, ReLU, dropout
 
 
 class MLP(nn.Module):
@@ -45,8 +48,7 @@ class MLP(nn.Module):
         self.sparse_product_dtype: torch.dtype | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.layers(x)  # (B, n_outputs)
-        return hidden
+        return self._from(x, 0)  # (B, n_outputs)
 
     def read_sparse(self, rows: SparseRows, beside: Tensor | None = None) -> Tensor:
         """Do what `forward` does to sparse rows ``(B, F)`` with dense numbers ``(B, D)`` behind them.
@@ -60,8 +62,17 @@ class MLP(nn.Module):
         elif isinstance(first, ExtendedLinear) and is_wide(rows, first.known):
             hidden = first.read_sparse(rows, beside)
         if hidden is not None:
-            for layer in itertools.islice(self.layers, 1, None):
-                hidden = layer(hidden)
-            return hidden  # (B, n_outputs)
+            return self._from(hidden, 1)  # (B, n_outputs)
         dense = rows.to_dense()
         return self.forward(dense if beside is None else torch.cat([dense, beside], dim=-1))
+
+    def _from(self, hidden: Tensor, start: int) -> Tensor:
+        """Go through the layers from a linear map, or from what it has found, on."""
+        stages = list(self.layers)
+        for i in range(0, len(stages), N_STAGES):
+            norm, dropout = cast(nn.LayerNorm, stages[i + 1]), cast(nn.Dropout, stages[i + 3])
+            if i >= start:
+                hidden = stages[i](hidden)  # (B, H)
+            share = dropout.p if dropout.training else 0.0
+            hidden = hidden_units(hidden, norm.weight, norm.bias, norm.eps, share)
+        return hidden

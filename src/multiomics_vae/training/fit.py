@@ -123,12 +123,13 @@ def fit(
         chances = () if n_drawn is None else feature_chances(module, data, run.training_cells, n_drawn)
         # In blocks of its own the gathering thread would change torch's number of threads under the step.
         is_narrow = alone and needs_one_thread(module, data, config.batch_size)
+        counted = tuple(likelihood.normalised_over_features for likelihood in module.likelihoods)
         training, validation = _loaders(
             with_resident_values(data, device) if device.type == "cuda" else data,
             run,
             process,
             input_transforms(module) if device.type == "cpu" else None,
-            draws_ahead(chances, config.seed) if chances and is_narrow else None,
+            draws_ahead(chances, config.seed, counted) if chances and is_narrow else None,
             _bags(readers, data),
         )
         keeper = StateKeeper(keep, training, process)

@@ -12,6 +12,8 @@ from torch import Tensor
 from multiomics_vae.kernels.output_layer import OutputLayer
 from multiomics_vae.kernels.products import product_with_transposed
 
+ROWS_TOGETHER = 128  # so few that zeros cost little, so many that the same numbers come again and again
+
 
 class LayerPart(ABC):
     """The matrix products of a thread, a chunk of features after the other; abstract.
@@ -80,51 +82,65 @@ class ExactPart(LayerPart):
 
 
 class RoundedPart(LayerPart):
-    """Products of factors that are rounded, as a rule to bfloat16."""
+    """Products of factors that are rounded, as a rule to bfloat16.
+
+    oneDNN makes machine code for every new shape, which takes longer than a small product. Of drawn features
+    there are more or fewer at every step; their products are taken with rows of zeros up to a round number.
+    """
 
     def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
         super().__init__(layer, chunk_size)
         low, n_hidden = layer.product_dtype, layer.weight.shape[1]
         width = min(chunk_size, len(layer.weight))
+        if layer.rounded_weight is None:
+            width = rounded_up(width)
         self._buffer = torch.empty(width, layer.n_rows, dtype=low)  # (chunk, R)
         self._weight = torch.empty(width, n_hidden, dtype=low)  # (chunk, H)
         self._gradient = torch.empty(width, n_hidden, dtype=low)  # (chunk, H)
         self._rounded = slice(0, 0)
 
     def product(self, features: slice) -> NDArray[np.floating]:
-        torch.mm(self._factor(features), self.layer.hidden_columns, out=self._square(features))
+        factor = self._factor(features)  # (n or more, H)
+        torch.mm(factor, self.layer.hidden_columns, out=self._buffer[: len(factor)])
         return self.room(features)
 
     def room(self, features: slice) -> NDArray[np.floating]:
-        square = self._square(features)
+        square = self._buffer[: features.stop - features.start]
         array: NDArray[np.floating] = (
             square.view(torch.uint16) if square.dtype.itemsize == 2 else square
         ).numpy()
         return array
 
     def add_slopes(self, features: slice, out: Tensor | None) -> None:
-        layer, slopes = self.layer, self._square(features)  # (n, R)
+        layer, factor, n = self.layer, self._factor(features), features.stop - features.start
+        slopes = self._buffer[: len(factor)]  # (n or more, R)
+        slopes[n:] = 0.0
         if layer.weight_gradient is not None:
             gradient = layer.weight_gradient[features]
-            if gradient.dtype == slopes.dtype:
+            if gradient.dtype == slopes.dtype and len(factor) == n:
                 torch.mm(slopes, layer.weighted_hidden, out=gradient)
             else:
                 low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
-                gradient.copy_(low)
+                gradient.copy_(low[:n])
         if out is not None:
-            torch.mm(self._factor(features).t(), slopes, out=out)
-
-    def _square(self, features: slice) -> Tensor:
-        return self._buffer[: features.stop - features.start]
+            torch.mm(factor.t(), slopes, out=out)
 
     def _factor(self, features: slice) -> Tensor:
+        """The weights of some features, rounded, ``(n, H)``; with zeros below where they are rounded here."""
         if self.layer.rounded_weight is not None:
             return self.layer.rounded_weight[features]
-        rounded = self._weight[: features.stop - features.start]
+        n = features.stop - features.start
+        rounded = self._weight[: rounded_up(n)]
         if self._rounded != features:
-            rounded.copy_(self.layer.weight[features])
+            rounded[:n].copy_(self.layer.weight[features])
+            rounded[n:] = 0.0
             self._rounded = features
         return rounded
+
+
+def rounded_up(n: int) -> int:
+    """The number of rows that n rows are filled up to."""
+    return -(-n // ROWS_TOGETHER) * ROWS_TOGETHER
 
 
 def layer_part(layer: OutputLayer, chunk_size: int) -> LayerPart:

@@ -16,5 +16,5 @@ class Log1p(SparseTransform):
     name = "log1p"
 
     def entries(self, rows: SparseRows, depth: Tensor) -> Tensor:
-        factor = (TARGET_SUM / depth).index_select(0, rows.row_of_each_entry())  # (nnz,)
+        factor = rows.for_each_entry(TARGET_SUM / depth)  # (nnz,)
         return factor.mul_(rows.values).log1p_()
