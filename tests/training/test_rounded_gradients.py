@@ -86,7 +86,8 @@ def test_only_what_products_alone_teach_and_the_walk_reads() -> None:
     assert RoundedGradients.of(model.module, torch.optim.AdamW(model.module.parameters())).weights == []
     unfused = {"rna": "zinb", "atac": "bernoulli"}
     cells = register(make_cells(unfused, n_cells=160, n_features=WIDE), unfused)
-    found = {id(weight) for weight in of(model := make_model(cells, n_hidden=64, decoders="mlp")).weights}
+    model = make_model(cells, n_hidden=64, decoders="mlp")
+    found = {id(weight) for weight in of(model).weights}
     rna, atac = model.module.parts
     assert found == {id(rna.encoder.hidden.layers[0].weight), id(atac.decoder.last_layers[0].weight)}
 
