@@ -126,15 +126,18 @@ def test_gradients_that_are_not_numbers_end_a_walked_training(
 ) -> None:
     from multiomics_vae.errors import TrainingDivergedError
 
-    backward = TrainingPlan.backward
+    step = TrainingPlan.training_step
 
-    def spoilt(plan: TrainingPlan, *arguments: Any, **options: Any) -> None:
-        backward(plan, *arguments, **options)
-        weight = plan.module.parts[0].decoder.last_layers[0].weight
-        assert weight.grad is not None
-        weight.grad[-1, -1] = torch.nan
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        spoilt = gradient.clone()
+        spoilt[-1, -1] = torch.nan
+        return spoilt
 
-    monkeypatch.setattr(TrainingPlan, "backward", spoilt)
+    def with_spoilt(plan: TrainingPlan, *arguments: Any) -> torch.Tensor:
+        plan.module.parts[0].decoder.last_layers[0].weight.register_hook(spoil)
+        return step(plan, *arguments)
+
+    monkeypatch.setattr(TrainingPlan, "training_step", with_spoilt)
     model = model_of(cells)
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     with pytest.raises(TrainingDivergedError, match="modality 'rna'"):
