@@ -8,7 +8,7 @@ from speed_records import PartRecord, Plan, Sheet
 from speed_variants import MULTIVI_DEFAULTS, Variant, multivae_variants
 from speed_worker import Worker, WorkerError
 
-SECONDS = 220.0
+SECONDS = 420.0
 
 
 def step(plan: Plan) -> PartRecord:

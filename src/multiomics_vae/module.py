@@ -162,7 +162,7 @@ class MultimodalModule(nn.Module):
         covariates = self.covariates(minibatch.covariates)  # (B, D)
         features = covariates.new_zeros(self.n_modalities, minibatch.n_cells, self.fusion.n_hidden)
         for m, (part, batch) in enumerate(zip(self.parts, minibatch.modalities, strict=True)):
-            hidden = part.encoder(batch, covariates[batch.rows])  # (B_m, H)
+            hidden = part.encoder(batch, batch.rows_of(covariates))  # (B_m, H)
             if len(batch.rows) == minibatch.n_cells:
                 features[m] = hidden
             else:
@@ -230,7 +230,7 @@ class MultimodalModule(nn.Module):
             return None
         if batch.gaps is not None:
             return None
-        cells = CellContext(batch.depth, covariates.batch[batch.rows], batch.coverage)
+        cells = CellContext(batch.depth, batch.rows_of(covariates.batch), batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
         if terms is None:
             return None
@@ -285,14 +285,14 @@ class MultimodalModule(nn.Module):
             Which of ``z`` are draws, and not means; None for all. The likelihood's own parameters learn from
             draws alone: at a mean, what z is not known to is left over as if it were the features' spread.
         """
-        own = covariates.rows(batch.rows)
+        own = covariates if len(batch.rows) == len(covariates.batch) else covariates.rows(batch.rows)
         cells = CellContext(batch.depth, own.batch, batch.coverage)
         terms = self.parts[modality].likelihood.fused_terms(cells)
         if terms is not None and terms.depth is not None and batch.gaps is not None:
             # Shares are of the measured features then, and so is the sum that they divide among them.
             terms = replace(terms, depth=terms.depth * batch.gaps.kept_share)
         output = drawn or (None if terms is None else self._whole_output(modality, batch))
-        z = z[:, batch.rows]  # (S, B_m, K)
+        z = batch.rows_of(z, 1)  # (S, B_m, K)
         if terms is None or output is None:
             return self._plain_log_likelihood(modality, batch, z, own, cells, weights, at_draws)
         return self._fused_log_likelihood(
@@ -353,7 +353,8 @@ class MultimodalModule(nn.Module):
             by_feature = output.sample.rows_of(terms.log_dispersion.movedim(-1, 0))  # (n, ...)
             terms = replace(terms, log_dispersion=by_feature.movedim(0, -1))
         decoder, encoded = self.parts[modality].decoder, self.covariates(covariates)  # (B_m, D)
-        hidden = decoder.last_hidden(z.flatten(0, 1), encoded.repeat(len(z), 1))  # (S · B_m, H)
+        repeated = encoded if len(z) == 1 else encoded.repeat(len(z), 1)  # (S · B_m, D)
+        hidden = decoder.last_hidden(z.flatten(0, 1), repeated)  # (S · B_m, H)
         fused = fused_log_likelihoods(
             terms.kernel,
             hidden.view(*z.shape[:2], -1),

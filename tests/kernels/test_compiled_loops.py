@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -350,6 +351,25 @@ def test_blocks_leave_torch_its_threads(threads: int) -> None:
     with pytest.raises(ValueError, match="stop"), Blocks():
         raise ValueError("stop")
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_threads_of_blocks_are_in_the_mode_of_their_caller(mode: type) -> None:
+    before, modes = torch.get_num_threads(), []
+    everybody = threading.Barrier(2, timeout=60)
+
+    def note(thread: int, i: int) -> None:
+        modes.append((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        everybody.wait()  # so that one thread does not do it all
+
+    torch.set_num_threads(2)
+    try:
+        with mode(), Blocks() as blocks:
+            expected = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+            blocks.each_one(2, note)
+    finally:
+        torch.set_num_threads(before)
+    assert modes == [expected, expected]
 
 
 @every_case

@@ -145,6 +145,21 @@ def test_gradients_that_are_not_numbers_end_a_walked_training(
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
 
 
+def test_answers_do_not_depend_on_the_number_of_threads(cells: mudata.MuData) -> None:
+    """In inference mode, which a helping thread must enter too."""
+    model = model_of(cells)
+    model.train(1, **CHOICES)
+
+    def answers() -> list[np.ndarray]:
+        elbo = model.get_elbo()
+        imputed = model.get_normalized("rna", n_samples=2)
+        return [model.get_latent_representation(), np.asarray(elbo), np.asarray(imputed)]
+
+    one, two = (with_threads(n, answers) for n in (1, 2))
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_which_models_need_one_thread_only(cells: mudata.MuData) -> None:
     model = model_of(cells)
     assert needs_one_thread(model.module, model._data, 128)

@@ -67,6 +67,11 @@ class ModalityBatch:
         values = self.values if self.gaps is None else self.gaps.sample.entries(self.values)
         return chunk_rows(values, values.values.new_empty(len(self.rows), 1), ChunkOptions())
 
+    def rows_of(self, of_cells: Tensor, dim: int = 0) -> Tensor:
+        """Of a tensor of all cells of the minibatch, the part of those that have the modality."""
+        # Rows increase, so as many as there are cells are all of them.
+        return of_cells if len(self.rows) == of_cells.shape[dim] else of_cells.index_select(dim, self.rows)
+
     def to(self, device: torch.device | str) -> ModalityBatch:
         """Copy to a device."""
         return ModalityBatch(

@@ -78,7 +78,7 @@ def log_likelihoods(
         z = [views[v].read_by(m) for v in readers]
         if watch and readers[0] == 0:
             z[0] = watch(z[0], m)
-        weights = [views[v].weights[:, batch.rows] * views[v].counted[batch.rows] for v in readers]
+        weights = [batch.rows_of(views[v].weights * views[v].counted, 1) for v in readers]
         of_loss = -modality_weights[m] / minibatch.n_cells
         found = module.log_likelihood(
             m,

@@ -115,8 +115,15 @@ class Blocks:
             while (i := next(numbers)) < n:
                 work(thread, i)
 
+        # Modes belong to a thread, and a tensor made in inference mode may not be written to outside it.
+        in_inference, with_gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+        def help_out(thread: int) -> None:
+            with torch.inference_mode(in_inference), torch.set_grad_enabled(with_gradients):
+                go_on(thread)
+
         helpers = range(1, min(self.n_threads, 1 + (n if n_helpers is None else n_helpers)))
-        return Begun(go_on, [self._pool.submit(go_on, thread) for thread in helpers] if self._pool else [])
+        return Begun(go_on, [self._pool.submit(help_out, thread) for thread in helpers] if self._pool else [])
 
 
 class Begun:
