@@ -78,7 +78,7 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AttributeError("no such operation")
 
     monkeypatch.setattr(products, "_linear", missing)
-    monkeypatch.setattr(products, "_is_by_amd", lambda: True)
+    monkeypatch.setattr(products, "_is_wide_amd", lambda: True)
     onednn_is_faster.cache_clear()
     try:
         assert not onednn_is_faster()
@@ -89,12 +89,12 @@ def test_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         onednn_is_faster.cache_clear()
 
 
-@pytest.mark.parametrize("name", ["znver4", "emeraldrapids", "neoverse-n1"])
+@pytest.mark.parametrize("name", ["znver5", "znver4", "znver2", "emeraldrapids", "neoverse-n1"])
 def test_onednn_is_for_wide_processors_by_amd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: name)
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
     onednn_is_faster.cache_clear()
     try:
-        assert onednn_is_faster() == (name == "znver4" and torch.backends.mkldnn.is_available())
+        assert onednn_is_faster() == (name == "znver5" and torch.backends.mkldnn.is_available())
     finally:
         onednn_is_faster.cache_clear()

@@ -1,9 +1,9 @@
 """Products of float32 matrices on a processor, by whichever of PyTorch's two libraries is faster there.
 
-PyTorch multiplies float32 matrices with MKL, which uses half the width of the vector units of AMD's
-processors. oneDNN, which PyTorch carries for other types, uses all of it: twice as fast with AVX-512,
-in the same precision. On Intel's processors MKL uses all of it too, and is the faster of the two where a
-factor lies transposed in memory.
+PyTorch multiplies float32 matrices with MKL, which multiplies 256 bits at a time on AMD's processors. Those
+that multiply 512 at a time (Zen 5) are twice as fast with oneDNN, which PyTorch carries for other types, in
+the same precision. Elsewhere MKL uses all that there is; it is the faster of the two where a factor lies
+transposed in memory, and it writes where it is told to.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+NARROW_AMD = ("znver1", "znver2", "znver3", "znver4")  # multiply 256 bits at a time
+
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether oneDNN multiplies float32 matrices here: with AVX-512 by AMD, if PyTorch was built with it."""
+    """Whether oneDNN multiplies float32 matrices here: from Zen 5 on, if PyTorch was built with it."""
     try:
         _linear()
     except AttributeError:
         return False
     is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return is_built and torch.cpu._is_avx512_supported() and _is_by_amd()
+    return is_built and torch.cpu._is_avx512_supported() and _is_wide_amd()
 
 
 def product_with_transposed(left: Tensor, right: Tensor, out: Tensor | None = None) -> Tensor:
@@ -58,11 +60,12 @@ def _dense(matrix: Tensor) -> Tensor:
     return matrix.contiguous() if has_gaps else matrix
 
 
-def _is_by_amd() -> bool:
+def _is_wide_amd() -> bool:
     # Imported here, because the compiler loads slowly; it knows every processor by the name of its cores.
     from llvmlite.binding import get_host_cpu_name
 
-    return str(get_host_cpu_name()).startswith("znver")
+    name = str(get_host_cpu_name())
+    return name.startswith("znver") and name not in NARROW_AMD
 
 
 def _linear() -> Any:

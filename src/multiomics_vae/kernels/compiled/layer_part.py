@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multiomics_vae.kernels.output_layer import OutputLayer
-from multiomics_vae.kernels.products import product_with_transposed
+from multiomics_vae.kernels.products import onednn_is_faster, product_with_transposed
 
 ROWS_TOGETHER = 128  # so few that zeros cost little, so many that the same numbers come again and again
 
@@ -59,16 +59,20 @@ class ExactPart(LayerPart):
 
     def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
         super().__init__(layer, chunk_size)
+        # oneDNN returns memory of its own, which would only be copied.
+        self._buffer = None if onednn_is_faster() else torch.empty(chunk_size, layer.n_rows)
         self._square = torch.empty(0)
 
     def product(self, features: slice) -> NDArray[np.floating]:
-        layer = self.layer
-        self._square = product_with_transposed(layer.weight[features], layer.hidden_columns.t())
+        layer, buffer = self.layer, self._buffer
+        room = None if buffer is None else buffer[: features.stop - features.start]
+        self._square = product_with_transposed(layer.weight[features], layer.hidden_columns.t(), room)
         array: NDArray[np.floating] = self._square.numpy()
         return array
 
     def room(self, features: slice) -> NDArray[np.floating]:
-        self._square = torch.empty(features.stop - features.start, self.layer.n_rows)
+        n, buffer = features.stop - features.start, self._buffer
+        self._square = torch.empty(n, self.layer.n_rows) if buffer is None else buffer[:n]
         array: NDArray[np.floating] = self._square.numpy()
         return array
 
