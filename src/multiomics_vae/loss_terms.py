@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -44,6 +45,8 @@ class LossTerms:
     log_likelihood: Tensor
     n_cells: Tensor
 
-    @property
+    @cached_property
     def loss(self) -> Tensor:
-        return torch.stack([term.weight * term.value for term in self.terms]).sum()
+        """The weighted sum of all terms."""
+        values = torch.stack([term.value for term in self.terms])  # (terms,)
+        return values @ values.new_tensor([term.weight for term in self.terms])

@@ -174,7 +174,9 @@ class Minibatch:
         return self.part or Share(0, self.n_cells, self.n_cells)
 
     def to(self, device: torch.device | str) -> Minibatch:
-        """Copy to a device."""
+        """Copy to a device; on the right one already, it is handed back as it is."""
+        if torch.device(device) == self.present.device:
+            return self
         return Minibatch(
             tuple(modality.to(device) for modality in self.modalities),
             self.covariates.to(device),

@@ -33,6 +33,7 @@ class WeightAverage:
         self.n_updates = 0
         self.average: list[Tensor] = [parameter.detach().clone() for parameter in self.parameters]
         self.in_use = False
+        self._places = {id(parameter): i for i, parameter in enumerate(self.parameters)}
         self._own = list(range(len(self.parameters)))
 
     @property
@@ -42,7 +43,7 @@ class WeightAverage:
 
     def of(self, parameter: Tensor) -> Tensor:
         """The average of one parameter."""
-        return self.average[next(i for i, each in enumerate(self.parameters) if each is parameter)]
+        return self.average[self._places[id(parameter)]]
 
     def leave_out(self, parameters: Iterable[Tensor]) -> None:
         """Leave the average of some parameters to somebody else, who works by `next_decay`."""

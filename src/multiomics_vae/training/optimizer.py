@@ -19,9 +19,11 @@ from torch.utils.hooks import RemovableHandle
 
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.averaging import WeightAverage
+from multiomics_vae.training.flat_parameter import FlatParameter
 from multiomics_vae.training.row_loops import step_and_round, step_whole
 from multiomics_vae.training.walk import Walk
 
+Piece = tuple[Any, ...]  # a loop and its arguments
 FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
 ENTRIES_IN_PIECE = 2**17
 
@@ -29,8 +31,8 @@ ENTRIES_IN_PIECE = 2**17
 class AveragingAdamW(torch.optim.AdamW):
     """`torch.optim.AdamW`, which also moves an average of the weights along; for processors.
 
-    States are those of AdamW. Narrow parameters go through PyTorch's own loop, and their average is left to
-    `WeightAverage.update`.
+    States are those of AdamW. Without wide matrices everything goes through PyTorch's own loop, and averages
+    are left to `WeightAverage.update`; so is what is not averaged at all.
 
     Parameters
     ----------
@@ -52,7 +54,10 @@ class AveragingAdamW(torch.optim.AdamW):
         super().__init__(groups, lr=learning_rate, betas=betas, fused=True)
         self.narrow_squared_norm = 0.0
         self._average: WeightAverage | None = None
+        self._last_singles: tuple[object, tuple[np.float32, ...]] = (None, ())
         self._wide: set[int] = set()
+        self._narrow: set[int] = set()  # the others that this optimiser averages
+        self._flat: dict[int, FlatParameter] = {}
         self._late: set[int] | None = None  # None where a step ends with its last walk
         self._walks: dict[int, Walk] = {}  # under way, by parameter
         self._squares: dict[int, float] = {}  # Σ gradient², of those that were walked over
@@ -65,21 +70,22 @@ class AveragingAdamW(torch.optim.AdamW):
         Parameters
         ----------
         average
-            From now on without the wide matrices of this optimiser.
+            From now on without what this optimiser averages itself.
         others
             Parameters whose average is somebody else's already.
         """
         others = list(others)
-        averaged = {id(parameter) for parameter in average.parameters}
-        wide = [
+        averaged = {id(parameter) for parameter in average.parameters} - {id(other) for other in others}
+        own = [
             p
             for group in self.param_groups
             for p in group["params"]
-            if p.numel() >= FEWEST_ENTRIES and p.is_contiguous() and p.dtype == torch.float32
-            if id(p) in averaged and all(p is not other for other in others)
+            if id(p) in averaged and p.is_contiguous() and p.dtype == torch.float32
         ]
-        self._average, self._wide = average, {id(p) for p in wide}
-        average.leave_out([*others, *wide])
+        self._wide = {id(p) for p in own if p.numel() >= FEWEST_ENTRIES}
+        own = own if self._wide else []
+        self._average, self._narrow = average, {id(p) for p in own} - self._wide
+        average.leave_out([*others, *own])
 
     def overlap(self, late: Iterable[Tensor]) -> None:
         """Begin a walk as soon as a gradient has come, and end a step while walks go on.
@@ -123,20 +129,20 @@ class AveragingAdamW(torch.optim.AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        narrow_gradients: list[Tensor] = []
+        squares = 0.0
         for group in self.param_groups:
-            narrow = []
+            rest = []
             for p in group["params"]:
                 if id(p) in self._wide:
                     if id(p) not in self._taken:
                         self._begin(group, p)
+                elif id(p) in self._narrow:
+                    squares += sum(_call(piece) for piece in self._pieces(p, group))
                 elif p.grad is not None:
-                    narrow.append(p)
-            self._step_narrow(narrow, group)
-            narrow_gradients += [p.grad for p in narrow]
+                    rest.append(p)
+            squares += self._step_rest(rest, group)
         self._taken.clear()
-        norm = float(torch.nn.utils.get_total_norm(narrow_gradients)) if narrow_gradients else 0.0
-        self.narrow_squared_norm = norm**2
+        self.narrow_squared_norm = squares
         if self._late is None:
             self.finish()
         return loss
@@ -177,24 +183,22 @@ class AveragingAdamW(torch.optim.AdamW):
         if copy is not None:
             copy.forget()
 
-        def walk(i: int) -> float:
-            loop, *arguments = pieces[i]
-            return float(loop(*arguments))
-
         def after(squares: float) -> None:
             self._squares[key] = squares
             if copy is not None:
                 copy.confirm(parameter)
 
-        self._walks[key] = Walk(len(pieces), walk, after)
+        self._walks[key] = Walk(len(pieces), lambda i: _call(pieces[i]), after)
 
-    def _step_narrow(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
+        """PyTorch's own step of some parameters with gradients; returns Σ gradient²."""
         if not parameters:
-            return
+            return 0.0
         states = [self._state_of(p) for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         adamw(
             parameters,
-            [p.grad for p in parameters if p.grad is not None],
+            gradients,
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],
@@ -208,34 +212,42 @@ class AveragingAdamW(torch.optim.AdamW):
             eps=group["eps"],
             maximize=False,
         )
+        return float(torch.nn.utils.get_total_norm(gradients)) ** 2
 
-    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """The loop for every piece of a wide parameter, and its arguments."""
+    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
+        """The loop for every piece of a parameter, and its arguments; its average alone moves at once."""
         assert self._average is not None
-        decay, average = self._average.next_decay, self._average.of(parameter)
-        if parameter.grad is None:
-            average.lerp_(parameter.detach(), 1.0 - decay)
+        average, gradient = self._average.of(parameter), parameter.grad
+        if gradient is None:
+            average.lerp_(parameter.detach(), 1.0 - self._average.next_decay)
             return []
-        state = self._state_of(parameter)
-        state["step"] += 1
-        n_steps, (beta_mean, beta_square) = float(state["step"]), group["betas"]
-        root = (1.0 - beta_square**n_steps) ** 0.5
-        rate = group["lr"] * root / (1.0 - beta_mean**n_steps)
-        shrink = 1.0 - group["lr"] * group["weight_decay"]
-        numbers = (beta_mean, beta_square, rate, shrink, group["eps"] * root, decay)
-        singles = tuple(np.float32(number) for number in numbers)
-        is_rounded = parameter.grad.dtype == torch.bfloat16
-        gradient = parameter.grad.view(torch.uint16) if is_rounded else parameter.grad
-        tensors = [parameter, average, state["exp_avg"], state["exp_avg_sq"], gradient]
+        flat, state = self._flat.get(id(parameter)), self._state_of(parameter)
+        if flat is None or not flat.is_of(parameter, average, state):
+            flat = self._flat[id(parameter)] = FlatParameter(parameter, average, state)
+        singles = self._singles(group, flat.next_step())
+        entries = gradient.view(torch.uint16) if gradient.dtype == torch.bfloat16 else gradient
+        arrays = [*flat.arrays, entries.reshape(-1).numpy()]
         copy = RoundedCopy.on(parameter)
         if copy is not None:
-            tensors.append(copy.tensor.view(torch.uint16))
+            arrays.append(copy.tensor.view(torch.uint16).reshape(-1).numpy())
         loop = step_whole if copy is None else step_and_round
-        flat = [tensor.detach().reshape(-1).numpy() for tensor in tensors]
         return [
-            (loop, *(array[low : low + ENTRIES_IN_PIECE] for array in flat), *singles)
+            (loop, *(array[low : low + ENTRIES_IN_PIECE] for array in arrays), *singles)
             for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
         ]
+
+    def _singles(self, group: dict[str, Any], n_steps: float) -> tuple[np.float32, ...]:
+        """The numbers that a loop is given, at the step of a number."""
+        assert self._average is not None
+        key = (n_steps, self._average.n_updates, group["lr"], group["weight_decay"], group["betas"], group["eps"])
+        if self._last_singles[0] != key:
+            beta_mean, beta_square = group["betas"]
+            root = (1.0 - beta_square**n_steps) ** 0.5
+            rate = group["lr"] * root / (1.0 - beta_mean**n_steps)
+            shrink = 1.0 - group["lr"] * group["weight_decay"]
+            numbers = (beta_mean, beta_square, rate, shrink, group["eps"] * root, self._average.next_decay)
+            self._last_singles = key, tuple(np.float32(number) for number in numbers)
+        return self._last_singles[1]
 
     def _state_of(self, parameter: Tensor) -> dict[str, Tensor]:
         state: dict[str, Tensor] = self.state[parameter]
@@ -244,3 +256,9 @@ class AveragingAdamW(torch.optim.AdamW):
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
         return state
+
+
+def _call(piece: Piece) -> float:
+    """Walk over a piece; returns Σ gradient²."""
+    loop, *arguments = piece
+    return float(loop(*arguments))
