@@ -10,6 +10,7 @@ from multiomics_vae.errors import InputError
 
 CPU_BUFFER_BYTES = 2**20
 GPU_BUFFER_BYTES = 2**25
+FEATURES_IN_STEP = 64  # sizes of chunks are whole multiples: full cache lines and vectors
 SMALLEST_CHUNK, LARGEST_CPU_CHUNK, LARGEST_GPU_CHUNK = 512, 8192, 65536
 
 
@@ -81,3 +82,28 @@ class ChunkOptions:
         room = (CPU_BUFFER_BYTES if on_cpu else GPU_BUFFER_BYTES) // (max(n_cells, 1) * dtype.itemsize)
         power = 1 << max(room.bit_length() - 1, 0)
         return min(max(power, SMALLEST_CHUNK), LARGEST_CPU_CHUNK if on_cpu else LARGEST_GPU_CHUNK)
+
+
+def even_chunk_size(n_features: int, largest: int) -> int:
+    """Features in each of an even number of chunks that are as good as equal.
+
+    Threads that take one chunk after the other wait for the last; a remainder of a few features would cost
+    one of them a whole turn. One chunk alone stays one.
+
+    Parameters
+    ----------
+    n_features
+        In all chunks.
+    largest
+        Features in a chunk at the most.
+
+    Examples
+    --------
+    >>> even_chunk_size(15_000, 2048), even_chunk_size(100, 2048)
+    (1920, 100)
+    """
+    if n_features <= largest:
+        return n_features
+    n_chunks = -(-n_features // largest)
+    size = -(-n_features // (n_chunks + n_chunks % 2))
+    return min(largest, -(-size // FEATURES_IN_STEP) * FEATURES_IN_STEP)

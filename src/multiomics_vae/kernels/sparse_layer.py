@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from multiomics_vae.kernels.allocation import empty_buffer
 from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES, gradient_dtype
+from multiomics_vae.kernels.options import even_chunk_size
 from multiomics_vae.kernels.products import product_with_transposed
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.kernels.sparse_rows import SparseRows
@@ -143,9 +144,8 @@ class _DenseBlocks:
     def __init__(self, rows: SparseRows, dtype: torch.dtype, keeps: bool) -> None:
         self.rows, self.dtype = rows, dtype
         fewest, most = FEATURES_IN_CHUNK
-        size = min(
-            max(BYTES_IN_BLOCK // max(1, rows.n_cells * dtype.itemsize), fewest), most, rows.n_features
-        )
+        size = min(max(BYTES_IN_BLOCK // max(1, rows.n_cells * dtype.itemsize), fewest), most)
+        size = even_chunk_size(rows.n_features, size)
         self.chunks = tuple(
             slice(low, min(low + size, rows.n_features)) for low in range(0, rows.n_features, size)
         )

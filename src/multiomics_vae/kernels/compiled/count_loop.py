@@ -17,6 +17,7 @@ from multiomics_vae.kernels.compiled.normaliser import (
     slopes_of_block,
     take_in_block,
 )
+from multiomics_vae.kernels.options import even_chunk_size
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 
 NOTHING = Wanted(False, False, False, False, False)
@@ -94,6 +95,7 @@ class CountLoop(CompiledLoop):
             return
         options, here = self.inputs.options, self.layer
         size = options.chunk_size_for(self.n_rows, torch.float32, here.weight.device)
+        size = even_chunk_size(len(self.drawn.whole.bias), size) if options.chunk_size is None else size
         weight, bias = self.drawn.whole.weight, self.drawn.whole.bias.detach()
         layer = OutputLayer(here.hidden, weight, bias, None, None, size, options.product_dtype, NOTHING)
         rooms = [np.empty((size, self.n_rows), np.float32) for _ in self._parts]

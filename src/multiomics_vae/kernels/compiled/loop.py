@@ -16,7 +16,7 @@ from multiomics_vae.kernels.chunked import Costs
 from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
 from multiomics_vae.kernels.drawn_features import DrawnFeatures
-from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions
+from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions, even_chunk_size
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
 from multiomics_vae.kernels.sparse_rows import SparseRows
 
@@ -79,6 +79,7 @@ class CompiledLoop(ABC):
         size = inputs.options.chunk_size_for(self.n_rows, torch.float32, layer.weight.device)
         if inputs.options.chunk_size is None:
             size = min(size, max(SMALLEST_CHUNK, -(-self.n_features // FEWEST_CHUNKS)))
+            size = even_chunk_size(self.n_features, size)
         self.chunk_size = min(size, self.n_features)
         drawn = inputs.drawn
         self.feature_weights: Floats | None = None if drawn is None else drawn.weights.numpy()  # (F,)
