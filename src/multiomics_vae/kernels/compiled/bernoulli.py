@@ -7,22 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of_one_to_two
+from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of, log_of_one_to_two
 from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop, inlined_formula
 from multiomics_vae.kernels.compiled.places import first_at
 
-FEATURES_IN_SUM = 64  # so many terms are added in float32 before the sum goes to float64
+# So many terms are added in float32 before the sum goes to float64; as many factors up to 2 fit a float32.
+FEATURES_IN_SUM = 64
 
 
 @inlined_formula
-def closed(logit: Any, share: Any) -> Any:
-    """What a closed peak costs, softplus(l), and its slope, σ(l), both times ``share``."""
+def closed(logit: Any) -> Any:
+    """What a closed peak costs, softplus(l) = a + log(1 + u), as a and u, and its slope, σ(l)."""
     u = exp_of(-abs(logit))
     inverse = ONE / (ONE + u)
-    slope = inverse if logit > 0 else u * inverse
     # Not max(l, 0), which would hide a logit that is not a number.
-    return share * (HALF * (logit + abs(logit)) + log_of_one_to_two(u)), share * slope
+    return HALF * (logit + abs(logit)), u, inverse if logit > 0 else u * inverse
 
 
 @compiled_loop
@@ -81,22 +81,34 @@ def bernoulli_block(
             cost[row] -= total
     costs = np.zeros(n_rows, np.float32)
     slopes = np.zeros(n_rows, np.float32)
+    product = np.ones(n_rows, np.float32)
     for i in range(n):
         of_bias = zero
-        share = ONE if feature_weights is None else feature_weights[i]
-        for row in range(n_rows):
-            here, slope = closed(widened(logits[i, row]) + bias[i] + offset[row], share)
-            costs[row] += here
-            slopes[row] += slope
-            of_bias += slope * weights[row]
-            logits[i, row] = narrowed(slope, logits)
+        if feature_weights is None:
+            for row in range(n_rows):
+                here, u, slope = closed(widened(logits[i, row]) + bias[i] + offset[row])
+                costs[row] += here
+                # Σ log(1 + u) = log Π (1 + u), at most 2 each: one logarithm for all features in a sum.
+                product[row] *= ONE + u
+                slopes[row] += slope
+                of_bias += slope * weights[row]
+                logits[i, row] = narrowed(slope, logits)
+        else:
+            share = feature_weights[i]
+            for row in range(n_rows):
+                here, u, slope = closed(widened(logits[i, row]) + bias[i] + offset[row])
+                costs[row] += share * (here + log_of_one_to_two(u))
+                slopes[row] += share * slope
+                of_bias += share * slope * weights[row]
+                logits[i, row] = narrowed(share * slope, logits)
         bias_slope[i] = of_bias
         if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
             for row in range(n_rows):
-                cost[row] += costs[row]
+                cost[row] += costs[row] + log_of(product[row])
                 offset_slope[row] += slopes[row]
                 costs[row] = zero
                 slopes[row] = zero
+                product[row] = ONE
     for cell in range(n_cells):
         low = first_at(columns, pointers[cell], pointers[cell + 1], first)
         high = first_at(columns, low, pointers[cell + 1], first + n)
