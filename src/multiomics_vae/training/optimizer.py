@@ -239,7 +239,8 @@ class AveragingAdamW(torch.optim.AdamW):
     def _singles(self, group: dict[str, Any], n_steps: float) -> tuple[np.float32, ...]:
         """The numbers that a loop is given, at the step of a number."""
         assert self._average is not None
-        key = (n_steps, self._average.n_updates, group["lr"], group["weight_decay"], group["betas"], group["eps"])
+        of_group = (group["lr"], group["weight_decay"], group["betas"], group["eps"])
+        key = (n_steps, self._average.n_updates, *of_group)
         if self._last_singles[0] != key:
             beta_mean, beta_square = group["betas"]
             root = (1.0 - beta_square**n_steps) ** 0.5

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from multiomics_vae.kernels.compiled.bits import bits_of, from_bits, power_of_two
+from multiomics_vae.kernels.compiled.bits import bits_of, from_bits
 from multiomics_vae.kernels.compiled.compile import compiled_formula
 
 LOG2_E = np.float32(1.0 / math.log(2.0))
 LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # Cephes: their sum is log 2
+ROUNDER = np.float32(1.5 * 2**23)
 LOWEST_OF_EXP = np.float32(-87.0)
 ONE, HALF = np.float32(1.0), np.float32(0.5)
 SQRT_HALF_BITS, MANTISSA_BITS, MANTISSA = np.int32(0x3F3504F3), np.int32(23), np.int32(0x7FFFFF)
@@ -37,14 +38,17 @@ def exp_of(x: Any) -> Any:
     """exp(x) for x ≤ 88; no less than exp(−87)."""
     # A comparison that is false for not-a-number lets it pass.
     x = LOWEST_OF_EXP if x < LOWEST_OF_EXP else x
-    whole = np.floor(x * LOG2_E + HALF)
+    # Added to so large a number, another is rounded to a whole one, which the last bits of the sum spell.
+    spelt = x * LOG2_E + ROUNDER
+    whole = spelt - ROUNDER
     f = (x - whole * LN_2_HIGH) - whole * LN_2_LOW
     p = P4 + f * P5
     p = P3 + f * p
     p = P2 + f * p
     p = P1 + f * p
     p = P0 + f * p
-    return ((f * f) * p + f + ONE) * power_of_two(np.int32(whole))
+    # Times two to the whole number: added to the exponent.
+    return from_bits(bits_of((f * f) * p + f + ONE) + (bits_of(spelt) << MANTISSA_BITS))
 
 
 @compiled_formula

@@ -30,16 +30,6 @@ def converts_to_bfloat16() -> bool:
     return found
 
 
-def _power_of_two(typing_context: Any, exponent: Any) -> Any:
-    """2**n as a float32, for an int32 n from −126 to 127."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        biased = builder.add(arguments[0], ir.Constant(WORD, 127))
-        return builder.bitcast(builder.shl(biased, ir.Constant(WORD, 23)), ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
 def _bits_of(typing_context: Any, number: Any) -> Any:
     """The 32 bits of a float32, as an int32."""
 
@@ -121,7 +111,6 @@ def _prefer_wide_vectors(typing_context: Any) -> Any:
     return types.void(), generate
 
 
-power_of_two: Any = intrinsic(_power_of_two)
 bits_of: Any = intrinsic(_bits_of)
 from_bits: Any = intrinsic(_from_bits)
 widened: Any = intrinsic(_widened)
