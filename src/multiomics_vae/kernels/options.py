@@ -10,7 +10,7 @@ from multiomics_vae.errors import InputError
 
 CPU_BUFFER_BYTES = 2**20
 GPU_BUFFER_BYTES = 2**25
-FEATURES_IN_STEP = 64  # sizes of chunks are whole multiples: full cache lines and vectors
+FEATURES_IN_STEP = 16  # sizes of chunks are whole multiples: of a line of the cache, and of a vector
 SMALLEST_CHUNK, LARGEST_CPU_CHUNK, LARGEST_GPU_CHUNK = 512, 8192, 65536
 
 
@@ -100,7 +100,7 @@ def even_chunk_size(n_features: int, largest: int) -> int:
     Examples
     --------
     >>> even_chunk_size(15_000, 2048), even_chunk_size(100, 2048)
-    (1920, 100)
+    (1888, 100)
     """
     if n_features <= largest:
         return n_features
