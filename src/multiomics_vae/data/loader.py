@@ -12,12 +12,14 @@ import torch
 
 from multiomics_vae.data.bags import Bags
 from multiomics_vae.data.dataset import ModalityData, MultimodalData
+from multiomics_vae.data.gathering import gathered_rows
 from multiomics_vae.data.minibatch import Covariates, LabelBatch, Minibatch, ModalityBatch
 from multiomics_vae.data.reading import PassStart, ReadingPlan, plan_pass, read_ahead
 from multiomics_vae.data.share import ALONE, Process, Share
 from multiomics_vae.data.sources import Matrix
 from multiomics_vae.data.stored import take_rows
 from multiomics_vae.kernels import SparseRows
+from multiomics_vae.kernels.compiled.blocks import give_way
 
 
 def make_minibatch(data: MultimodalData, cells: np.ndarray, part: Share | None = None) -> Minibatch:
@@ -71,6 +73,7 @@ def _labels(data: MultimodalData, cells: np.ndarray) -> LabelBatch | None:
 
 
 def _gather(modality: ModalityData, cells: np.ndarray) -> ModalityBatch:
+    give_way()
     rows_of_table = modality.row_of_cell[cells]
     rows = np.flatnonzero(rows_of_table >= 0)
     chosen = rows_of_table[rows]
@@ -91,19 +94,8 @@ def _values(modality: ModalityData, rows: np.ndarray) -> torch.Tensor | SparseRo
     if modality.resident is not None:
         return modality.resident.take(rows)
     if sp.issparse(modality.values):
-        return _sparse(modality.values, rows)
+        return gathered_rows(modality.values, rows)
     return _dense(take_rows(modality.values, rows))
-
-
-def _sparse(values: sp.csr_matrix, rows: np.ndarray) -> SparseRows:
-    """Gather CSR rows; canonical rows stay canonical."""
-    taken = values[rows]
-    return SparseRows(
-        row_pointers=torch.from_numpy(taken.indptr.astype(np.int64)),
-        columns=torch.from_numpy(taken.indices.astype(np.int64)),
-        values=torch.from_numpy(taken.data),
-        n_features=values.shape[1],
-    )
 
 
 def _dense(taken: Matrix) -> torch.Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 
 from multiomics_vae.data.dataset import MultimodalData
 from multiomics_vae.data.share import ALONE, Process
+from multiomics_vae.kernels.compiled.blocks import give_way, work_in_background
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -193,10 +194,12 @@ def read_ahead(
     results: SimpleQueue[Result | _Failure] = SimpleQueue()
 
     def work() -> None:
+        work_in_background()
         for task in tasks:
             free.acquire()
             if stopped.is_set():
                 return
+            give_way()
             try:
                 results.put(read(task))
             except BaseException as error:

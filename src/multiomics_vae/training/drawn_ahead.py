@@ -11,6 +11,7 @@ from torch import Tensor
 
 from multiomics_vae.data.minibatch import Minibatch, ModalityBatch
 from multiomics_vae.kernels import DrawnEntries, SparseRows
+from multiomics_vae.kernels.compiled.blocks import give_way
 
 N_BYTES = 7  # of a seed, which torch wants to fit 64 bits with a sign
 
@@ -50,6 +51,7 @@ def _with_drawn(
 ) -> ModalityBatch:
     if not isinstance(batch.values, SparseRows) or batch.gaps is not None:
         return batch
+    give_way()
     return replace(batch, drawn=DrawnEntries.draw(batch.values, chances, generator, with_count))
 
 

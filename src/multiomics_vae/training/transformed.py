@@ -9,6 +9,7 @@ import torch
 
 from multiomics_vae.data.minibatch import Minibatch, ModalityBatch
 from multiomics_vae.kernels import SparseRows
+from multiomics_vae.kernels.compiled.blocks import give_way
 from multiomics_vae.module import ModalityParts, MultimodalModule
 
 
@@ -35,4 +36,5 @@ def _with_inputs(part: ModalityParts, batch: ModalityBatch) -> ModalityBatch:
     wanted = batch.encoder_inputs is None and encoder.projection is None
     if not wanted or not isinstance(batch.values, SparseRows):
         return batch
+    give_way()
     return replace(batch, encoder_inputs=encoder.transformed(batch))

@@ -1,4 +1,4 @@
-"""Walks over the stored entries of sparse rows: into dense blocks, and down to some of the features."""
+"""Walks over the stored entries of sparse rows: out of a matrix, into dense blocks, down to some features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,39 @@ from numpy.typing import NDArray
 from multiomics_vae.kernels.compiled.bits import narrowed
 from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.kernels.compiled.places import first_at
+
+
+@compiled_loop
+def gather_entries(
+    columns: NDArray[np.integer],
+    values: NDArray[np.float32],
+    starts: NDArray[np.int64],
+    pointers: NDArray[np.int64],
+    new_columns: NDArray[np.int64],
+    new_values: NDArray[np.float32],
+) -> None:
+    """Copy the entries of some rows of a matrix.
+
+    Parameters
+    ----------
+    columns, values
+        Of all entries of the matrix, row after row.
+    starts
+        Where each wanted row begins there, ``(B,)``.
+    pointers
+        Where each begins in the copy, and the end, ``(B + 1,)``.
+    new_columns, new_values
+        Written, ``(nnz,)``.
+    """
+    for row in range(len(starts)):
+        n = pointers[row + 1] - pointers[row]
+        there, here = slice(starts[row], starts[row] + n), slice(pointers[row], pointers[row + 1])
+        column, new_column = columns[there], new_columns[here]
+        for e in range(n):
+            new_column[e] = column[e]
+        value, new_value = values[there], new_values[here]
+        for e in range(n):
+            new_value[e] = value[e]
 
 
 @compiled_loop
@@ -48,6 +81,8 @@ def keep_entries(
     starts: NDArray[np.int64],
     new_columns: NDArray[np.int64],
     new_values: NDArray[np.float32],
+    low: int,
+    high: int,
 ) -> None:
     """Copy the entries of kept features under their new numbers, row after row.
 
@@ -58,17 +93,18 @@ def keep_entries(
     place
         New number of every feature, −1 if it is not kept, ``(F,)``.
     starts
-        Written: where the kept entries of each row begin, and the end, ``(B + 1,)``.
+        Where the kept entries of each row begin, and the end, ``(B + 1,)``; written, but for row ``low``.
     new_columns, new_values
         Written, as far as there are kept entries; one place longer than ``columns``.
+    low, high
+        The rows to copy, up to and without ``high``; those before them are copied.
     """
-    to = 0
-    for cell in range(len(starts) - 1):
-        starts[cell] = to
+    to = starts[low]
+    for cell in range(low, high):
         for e in range(pointers[cell], pointers[cell + 1]):
             # Written always, and written over if it was not to be: nobody can foresee a condition here.
             new = place[columns[e]]
             new_columns[to] = new
             new_values[to] = values[e]
             to += new >= 0
-    starts[len(starts) - 1] = to
+        starts[cell + 1] = to

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multiomics_vae.kernels.compiled.blocks import give_way
 from multiomics_vae.kernels.compiled.entries import keep_entries
 from multiomics_vae.kernels.sparse_rows import SparseRows
+
+CELLS_IN_PIECE = 32  # between two of which others may have the processor
 
 
 def kept_entries(data: SparseRows, features: Tensor) -> SparseRows:
@@ -34,10 +37,13 @@ def kept_entries(data: SparseRows, features: Tensor) -> SparseRows:
     pointers, columns, values = data.row_pointers.numpy(), data.columns.numpy(), data.values.numpy()
     place = np.full(data.n_features, -1, np.int32)  # (F,)
     place[features.numpy()] = np.arange(len(features), dtype=np.int32)
-    starts = np.empty(data.n_cells + 1, np.int64)  # (B + 1,)
+    starts = np.zeros(data.n_cells + 1, np.int64)  # (B + 1,)
     most = len(columns) + 1  # memory that nobody writes to is not taken
     new_columns, new_values = np.empty(most, np.int64), np.empty(most, np.float32)
-    keep_entries(pointers, columns, values, place, starts, new_columns, new_values)
+    for low in range(0, data.n_cells, CELLS_IN_PIECE):
+        give_way()
+        high = min(low + CELLS_IN_PIECE, data.n_cells)
+        keep_entries(pointers, columns, values, place, starts, new_columns, new_values, low, high)
     kept = slice(0, starts[-1])
     return SparseRows(
         torch.from_numpy(starts),
