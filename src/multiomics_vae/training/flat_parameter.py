@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,20 +33,19 @@ class FlatParameter:
 
     def __init__(self, parameter: Tensor, average: Tensor, state: dict[str, Tensor]) -> None:
         tensors = (parameter, average, state["exp_avg"], state["exp_avg_sq"])
-        self.arrays: list[NDArray[np.float32]] = [each.detach().view(-1).numpy() for each in tensors]
+        self.arrays: list[NDArray[Any]] = [each.detach().view(-1).numpy() for each in tensors]
         self._step: NDArray[np.float32] = state["step"].numpy()
-        self._places = _places(parameter, average, state)
+        self._mean, self._square, self._count = state["exp_avg"], state["exp_avg_sq"], state["step"]
+        # A weight and its average trade places now and then, under whatever name.
+        self._places = parameter.data_ptr(), average.data_ptr()
 
     def is_of(self, parameter: Tensor, average: Tensor, state: dict[str, Tensor]) -> bool:
         """Whether these are the arrays of such tensors."""
-        return self._places == _places(parameter, average, state)
+        same = self._mean is state["exp_avg"] and self._square is state["exp_avg_sq"]
+        same = same and self._count is state["step"]
+        return same and self._places == (parameter.data_ptr(), average.data_ptr())
 
     def next_step(self) -> float:
         """Count a step, and return its number."""
         self._step += 1.0
         return float(self._step)
-
-
-def _places(parameter: Tensor, average: Tensor, state: dict[str, Tensor]) -> tuple[int, ...]:
-    moments = (state["exp_avg"], state["exp_avg_sq"], state["step"])
-    return tuple(tensor.data_ptr() for tensor in (parameter, average, *moments))

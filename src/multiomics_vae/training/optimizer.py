@@ -137,7 +137,7 @@ class AveragingAdamW(torch.optim.AdamW):
                     if id(p) not in self._taken:
                         self._begin(group, p)
                 elif id(p) in self._narrow:
-                    squares += sum(_call(piece) for piece in self._pieces(p, group))
+                    squares += self._step_narrow(p, group)
                 elif p.grad is not None:
                     rest.append(p)
             squares += self._step_rest(rest, group)
@@ -214,27 +214,46 @@ class AveragingAdamW(torch.optim.AdamW):
         )
         return float(torch.nn.utils.get_total_norm(gradients)) ** 2
 
-    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
-        """The loop for every piece of a parameter, and its arguments; its average alone moves at once."""
-        assert self._average is not None
-        average, gradient = self._average.of(parameter), parameter.grad
+    def _step_narrow(self, parameter: Tensor, group: dict[str, Any]) -> float:
+        """Step a small parameter and its average at once; returns Σ gradient²."""
+        gradient = parameter.grad
         if gradient is None:
-            average.lerp_(parameter.detach(), 1.0 - self._average.next_decay)
+            self._move_average(parameter)
+            return 0.0
+        flat = self._flat_of(parameter)
+        singles = self._singles(group, flat.next_step())
+        return float(step_whole(*flat.arrays, gradient.numpy().reshape(-1), *singles))
+
+    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
+        """The loop for every piece of a wide matrix, and its arguments; without a gradient there is none."""
+        gradient = parameter.grad
+        if gradient is None:
+            self._move_average(parameter)
             return []
-        flat, state = self._flat.get(id(parameter)), self._state_of(parameter)
-        if flat is None or not flat.is_of(parameter, average, state):
-            flat = self._flat[id(parameter)] = FlatParameter(parameter, average, state)
+        flat, copy = self._flat_of(parameter), RoundedCopy.on(parameter)
         singles = self._singles(group, flat.next_step())
         entries = gradient.view(torch.uint16) if gradient.dtype == torch.bfloat16 else gradient
-        arrays = [*flat.arrays, entries.reshape(-1).numpy()]
-        copy = RoundedCopy.on(parameter)
+        arrays = [*flat.arrays, entries.numpy().reshape(-1)]
         if copy is not None:
-            arrays.append(copy.tensor.view(torch.uint16).reshape(-1).numpy())
+            arrays.append(copy.tensor.view(torch.uint16).numpy().reshape(-1))
         loop = step_whole if copy is None else step_and_round
         return [
             (loop, *(array[low : low + ENTRIES_IN_PIECE] for array in arrays), *singles)
             for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
         ]
+
+    def _move_average(self, parameter: Tensor) -> None:
+        """Let the average alone take a step."""
+        assert self._average is not None
+        self._average.of(parameter).lerp_(parameter.detach(), 1.0 - self._average.next_decay)
+
+    def _flat_of(self, parameter: Tensor) -> FlatParameter:
+        assert self._average is not None
+        average, state = self._average.of(parameter), self._state_of(parameter)
+        flat = self._flat.get(id(parameter))
+        if flat is None or not flat.is_of(parameter, average, state):
+            flat = self._flat[id(parameter)] = FlatParameter(parameter, average, state)
+        return flat
 
     def _singles(self, group: dict[str, Any], n_steps: float) -> tuple[np.float32, ...]:
         """The numbers that a loop is given, at the step of a number."""
