@@ -222,7 +222,7 @@ class AveragingAdamW(torch.optim.AdamW):
             return 0.0
         flat = self._flat_of(parameter)
         singles = self._singles(group, flat.next_step())
-        return float(step_whole(*flat.arrays, gradient.numpy().reshape(-1), *singles))
+        return _call((step_whole, *flat.arrays, gradient.numpy().reshape(-1), *singles))
 
     def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
         """The loop for every piece of a wide matrix, and its arguments; without a gradient there is none."""
