@@ -24,7 +24,6 @@ from multiomics_vae.kernels.compiled.compile import compiled_loop
 from multiomics_vae.training.waiting_table import DRIFT, KEEP, LAG, MEAN, SHRINK, SQUARE, TAKE
 
 AHEAD = 2  # rows that lie far apart are asked for so early
-ENTRIES_IN_TILE = 4096  # are still in the nearest cache when they are rounded
 IN_LINE = 16  # numbers in a line of the cache
 
 Floats = NDArray[np.float32]
@@ -192,23 +191,14 @@ def step_and_round(
     decay: np.float32,
 ) -> np.float64:
     """As `step_whole`; ``rounded``, ``(n,)``, becomes the weight in bfloat16, as uint16."""
-    total = np.float64(0)
-    for low in range(0, len(weight), ENTRIES_IN_TILE):
-        here = slice(low, low + ENTRIES_IN_TILE)
-        w, r = weight[here], rounded[here]
-        total += step_whole(
-            w,
-            average[here],
-            mean[here],
-            square[here],
-            gradient[here],
-            beta_mean,
-            beta_square,
-            rate,
-            shrink,
-            epsilon,
-            decay,
-        )
-        for i in range(len(w)):
-            r[i] = narrowed(w[i], r)
-    return total
+    one, squares = np.float32(1), np.float32(0)
+    for i in range(len(weight)):
+        g = widened(gradient[i])
+        squares += g * g
+        m = mean[i] + (one - beta_mean) * (g - mean[i])
+        v = beta_square * square[i] + (one - beta_square) * g * g
+        now = shrink * weight[i] - rate * (m / (np.sqrt(v) + epsilon))
+        weight[i], mean[i], square[i] = now, m, v
+        average[i] += (one - decay) * (now - average[i])
+        rounded[i] = narrowed(now, rounded)
+    return np.float64(squares)
