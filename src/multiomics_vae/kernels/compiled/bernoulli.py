@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of, log_of_one_to_two
 from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop, inlined_formula
-from multiomics_vae.kernels.compiled.places import first_at
 
 # So many terms are added in float32 before the sum goes to float64; as many factors up to 2 fit a float32.
 FEATURES_IN_SUM = 64
@@ -32,7 +31,8 @@ def bernoulli_block(
     offset: NDArray[np.float32],
     weights: NDArray[np.float32],
     feature_weights: NDArray[np.float32] | None,
-    pointers: NDArray[np.int64],
+    lows: NDArray[np.int64],
+    highs: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
     first: int,
@@ -53,7 +53,9 @@ def bernoulli_block(
         Of the rows in the slopes by the bias, ``(R,)``.
     feature_weights
         How many features each stands for, by which its costs and slopes are multiplied, ``(n,)``; None for 1.
-    pointers, columns, values
+    lows, highs
+        Where the entries of these features begin and end in each cell, ``(B,)``.
+    columns, values
         The data, as in `SparseRows`, B cells.
     first
         Feature of the first row of ``logits``.
@@ -64,11 +66,10 @@ def bernoulli_block(
     """
     prefer_wide_vectors()
     n, n_rows = logits.shape
-    n_cells = len(pointers) - 1
+    n_cells = len(lows)
     zero = np.float32(0)
     for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
+        low, high = lows[cell], highs[cell]
         # Slices, because indices that start at 0 need no check for negative ones.
         column, x = columns[low:high], values[low:high]
         for row in range(cell, n_rows, n_cells):
@@ -110,8 +111,7 @@ def bernoulli_block(
                 slopes[row] = zero
                 product[row] = ONE
     for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
+        low, high = lows[cell], highs[cell]
         column, x = columns[low:high], values[low:high]
         for row in range(cell, n_rows, n_cells):
             opened = zero

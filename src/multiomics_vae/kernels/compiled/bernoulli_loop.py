@@ -29,7 +29,7 @@ class BernoulliLoop(CompiledLoop):
                 self.offset,
                 self.weights,
                 None if self.feature_weights is None else self.feature_weights[features],
-                self.pointers,
+                *self.entries_of(features),
                 self.columns,
                 self.values,
                 features.start,

@@ -161,7 +161,7 @@ class CountLoop(CompiledLoop):
             1.0 / self.depth,
             None if weights is None else 1.0 - 1.0 / weights[features],
             self.weights,
-            self.pointers,
+            *self.entries_of(features),
             self.columns,
             self.values,
             self.entry_slopes,

@@ -15,6 +15,7 @@ from multiomics_vae.kernels.allocation import keep_freed_memory
 from multiomics_vae.kernels.chunked import Costs
 from multiomics_vae.kernels.compiled.blocks import Blocks
 from multiomics_vae.kernels.compiled.layer_part import LayerPart, layer_part
+from multiomics_vae.kernels.compiled.places import find_places
 from multiomics_vae.kernels.drawn_features import DrawnFeatures
 from multiomics_vae.kernels.options import SMALLEST_CHUNK, ChunkOptions, even_chunk_size
 from multiomics_vae.kernels.output_layer import OutputLayer, Wanted
@@ -22,6 +23,7 @@ from multiomics_vae.kernels.sparse_rows import SparseRows
 
 Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]
+FEWEST_SHARED = 2**18  # entries that are searched by several threads
 FEWEST_CHUNKS = 2  # however few the features: threads would have nothing to share
 
 
@@ -70,7 +72,7 @@ class CompiledLoop(ABC):
     def __init__(self, inputs: CompiledInputs) -> None:
         self.inputs, self.layer, self.wanted = inputs, inputs.layer, inputs.wanted
         layer, data = inputs.layer, inputs.data
-        self.pointers, self.columns = data.row_pointers.numpy(), data.columns.numpy()
+        self.columns: NDArray[np.int64] = data.columns.numpy()
         self.values: Floats = data.values.numpy()
         self.n_features, self.n_rows = data.n_features, layer.n_rows
         weights = layer.cell_weights
@@ -81,6 +83,7 @@ class CompiledLoop(ABC):
             size = min(size, max(SMALLEST_CHUNK, -(-self.n_features // FEWEST_CHUNKS)))
             size = even_chunk_size(self.n_features, size)
         self.chunk_size = min(size, self.n_features)
+        self.pointers: NDArray[np.int64] = data.row_pointers.numpy()
         drawn = inputs.drawn
         self.feature_weights: Floats | None = None if drawn is None else drawn.weights.numpy()  # (F,)
         # The slopes by the biases fall out of the loop; they are kept only if they are wanted.
@@ -103,6 +106,7 @@ class CompiledLoop(ABC):
         with Blocks() as blocks:
             self.blocks = blocks
             self._parts = [layer_part(layer, self.chunk_size) for _ in range(blocks.n_threads)]
+            self._places = self._find_places()
             self._run()
         if layer.hidden_gradient is not None and self.hidden_slopes is not None:
             layer.hidden_gradient += self.hidden_slopes.sum(0, dtype=torch.float32).t()
@@ -116,6 +120,21 @@ class CompiledLoop(ABC):
             self._log_dispersion_gradient(),
         )
 
+    def _find_places(self) -> NDArray[np.int64]:
+        """The first entry of each cell at or after the start of each chunk; the end: ``(chunks + 1, B)``."""
+        edges = np.array([*(chunk.start for chunk in self.chunks), self.n_features])  # (chunks + 1,)
+        n_cells = len(self.pointers) - 1
+        places = np.empty((n_cells, len(edges)), np.int64)  # (B, chunks + 1)
+
+        def find(_: int, low: int, high: int) -> None:
+            find_places(self.pointers[low : high + 1], self.columns, edges, places[low:high])
+
+        if len(self.columns) < FEWEST_SHARED:
+            find(0, 0, n_cells)
+        else:
+            self.blocks.each(n_cells, find)
+        return np.ascontiguousarray(places.T)
+
     @abstractmethod
     def _run(self) -> None:
         """Fill the costs and hand the slopes to the layer."""
@@ -127,6 +146,11 @@ class CompiledLoop(ABC):
     def chunks(self) -> tuple[slice, ...]:
         """The features of each chunk."""
         return chunks_of(self.n_features, self.chunk_size)
+
+    def entries_of(self, features: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the stored entries of a chunk begin and end in each cell, ``(B,)`` each."""
+        chunk = features.start // self.chunk_size
+        return self._places[chunk], self._places[chunk + 1]
 
     def each_chunk(self, walk: Callable[[LayerPart, int, slice], None]) -> None:
         """Call ``walk(part, chunk, features)`` for every chunk, in threads that take one after the other."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from multiomics_vae.kernels.compiled.arithmetic import exp_of, log_of_one_more, log_of_one_to_two
 from multiomics_vae.kernels.compiled.bits import prefer_wide_vectors
 from multiomics_vae.kernels.compiled.compile import compiled_loop
-from multiomics_vae.kernels.compiled.places import first_at
 from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
 
 COUNTS_IN_TABLE = 4  # 0 … 3, as nearly all counts of a single cell are
@@ -113,7 +112,8 @@ def add_entries(
     rest: NDArray[np.float32],
     log_dispersion: NDArray[np.float32],
     weights: NDArray[np.float32],
-    pointers: NDArray[np.int64],
+    lows: NDArray[np.int64],
+    highs: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
     constant_cost: NDArray[np.float32],
@@ -137,7 +137,9 @@ def add_entries(
         log θ of the block, ``(n,)``.
     weights
         Of the rows in slopes by the dispersion, ``(R,)``.
-    pointers, columns, values
+    lows, highs
+        Where the entries of these features begin and end in each cell, ``(B,)``.
+    columns, values
         The data, as in `SparseRows`, B cells.
     constant_cost, constant_slope
         From `constant_terms`, ``(nnz,)``.
@@ -151,12 +153,11 @@ def add_entries(
         Added to, ``(n,)``.
     """
     prefer_wide_vectors()
-    n, n_rows = logits.shape
-    n_cells = len(pointers) - 1
+    n_rows = logits.shape[1]
+    n_cells = len(lows)
     half, one = np.float32(0.5), np.float32(1)
     for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
+        low, high = lows[cell], highs[cell]
         for repeat in range(n_rows // n_cells):
             row = repeat * n_cells + cell
             here, column = slopes[repeat, low:high], columns[low:high]

@@ -71,7 +71,7 @@ class NegativeBinomialLoop(CountLoop):
             self.rest,
             self.log_dispersion[features],
             self.dispersion_weights,
-            self.pointers,
+            *self.entries_of(features),
             self.columns,
             self.values,
             self.constant_cost,

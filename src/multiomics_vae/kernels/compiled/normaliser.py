@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from multiomics_vae.kernels.compiled.arithmetic import exp_of
 from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop
-from multiomics_vae.kernels.compiled.places import first_at
 
 FEATURES_IN_TILE = 32  # two tiles of logits fit the cache nearest to the processor
 
@@ -86,7 +85,8 @@ def slopes_of_block(
     own_slope: NDArray[np.float32],
     absent: NDArray[np.float32] | None,
     weights: NDArray[np.float32],
-    pointers: NDArray[np.int64],
+    lows: NDArray[np.int64],
+    highs: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
     entry_slopes: NDArray[np.float32],
@@ -113,7 +113,9 @@ def slopes_of_block(
         The chance that a feature is not drawn, ``(n,)``; None where these are all features.
     weights
         Of the rows in slopes by the bias, ``(R,)``.
-    pointers, columns, values
+    lows, highs
+        Where the entries of these features begin and end in each cell, ``(B,)``.
+    columns, values
         The data, as in `SparseRows`, B cells.
     entry_slopes
         What stored entries add to the slopes by the log mean, ``(R / B, nnz)``.
@@ -126,7 +128,7 @@ def slopes_of_block(
     """
     prefer_wide_vectors()
     n, n_rows = means.shape
-    n_cells = len(pointers) - 1
+    n_cells = len(lows)
     one = np.float32(1)
     for i in range(n):
         of_bias = np.float32(0)
@@ -140,8 +142,7 @@ def slopes_of_block(
             slopes[i, row] = narrowed(slope, slopes)
         bias_slope[i] = of_bias
     for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
+        low, high = lows[cell], highs[cell]
         column, x = columns[low:high], values[low:high]
         for repeat in range(n_rows // n_cells):
             row = repeat * n_cells + cell

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiomics_vae.kernels.compiled.compile import compiled_loop
-from multiomics_vae.kernels.compiled.places import first_at
 from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
 
 
@@ -22,7 +21,8 @@ def add_entries(
     logits: NDArray[np.float32],
     highest: NDArray[np.float32],
     rest: NDArray[np.float32],
-    pointers: NDArray[np.int64],
+    lows: NDArray[np.int64],
+    highs: NDArray[np.int64],
     columns: NDArray[np.int64],
     values: NDArray[np.float32],
     log_factorial: NDArray[np.float32],
@@ -39,7 +39,9 @@ def add_entries(
         repeated as often.
     highest, rest
         The log mean is (l − highest) + rest, ``(R,)``.
-    pointers, columns, values
+    lows, highs
+        Where the entries of these features begin and end in each cell, ``(B,)``.
+    columns, values
         The data, as in `SparseRows`, B cells.
     log_factorial
         From `log_factorials`, ``(nnz,)``.
@@ -48,11 +50,10 @@ def add_entries(
     cost, slope_sum
         Added to: costs, and slopes by the log mean, ``(R,)``.
     """
-    n, n_rows = logits.shape
-    n_cells = len(pointers) - 1
+    n_rows = logits.shape[1]
+    n_cells = len(lows)
     for cell in range(n_cells):
-        low = first_at(columns, pointers[cell], pointers[cell + 1], first)
-        high = first_at(columns, low, pointers[cell + 1], first + n)
+        low, high = lows[cell], highs[cell]
         for row in range(cell, n_rows, n_cells):
             total, count = 0.0, 0.0
             for e in range(low, high):

@@ -31,7 +31,7 @@ class PoissonLoop(CountLoop):
             logits,
             self.highest,
             self.rest,
-            self.pointers,
+            *self.entries_of(features),
             self.columns,
             self.values,
             self.log_factorial,
