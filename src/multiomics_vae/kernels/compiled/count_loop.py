@@ -94,7 +94,7 @@ class CountLoop(CompiledLoop):
             self._is_filled = True
             return
         options, here = self.inputs.options, self.layer
-        size = options.chunk_size_for(self.n_rows, torch.float32, here.weight.device)
+        size = options.chunk_size_for(self.n_rows, here.product_dtype, here.weight.device)
         size = even_chunk_size(len(self.drawn.whole.bias), size) if options.chunk_size is None else size
         weight, bias = self.drawn.whole.weight, self.drawn.whole.bias.detach()
         layer = OutputLayer(here.hidden, weight, bias, None, None, size, options.product_dtype, NOTHING)

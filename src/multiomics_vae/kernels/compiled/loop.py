@@ -78,7 +78,7 @@ class CompiledLoop(ABC):
         weights = layer.cell_weights
         self.weights: Floats = np.ones(self.n_rows, np.float32) if weights is None else weights.numpy()
         self.bias: Floats = layer.bias.detach().numpy()
-        size = inputs.options.chunk_size_for(self.n_rows, torch.float32, layer.weight.device)
+        size = inputs.options.chunk_size_for(self.n_rows, layer.product_dtype, layer.weight.device)
         if inputs.options.chunk_size is None:
             size = min(size, max(SMALLEST_CHUNK, -(-self.n_features // FEWEST_CHUNKS)))
             size = even_chunk_size(self.n_features, size)
