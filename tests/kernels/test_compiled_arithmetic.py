@@ -12,7 +12,7 @@ import torch
 
 from multiomics_vae.kernels.compiled import arithmetic, bits
 from multiomics_vae.kernels.compiled.compile import compiled_loop
-from multiomics_vae.kernels.compiled.places import first_at
+from multiomics_vae.kernels.compiled.places import find_places, first_at
 from multiomics_vae.kernels.compiled.rising_factorial import log_rising_factorial
 
 Array = np.ndarray[Any, Any]
@@ -105,3 +105,10 @@ def test_first_entry_of_a_feature(feature: int) -> None:
     columns = np.array([0, 3, 4, 7, 1, 2], np.int64)
     assert first_at(columns, 0, 4, feature) == np.searchsorted(columns[:4], feature)
     assert first_at(columns, 4, 4, feature) == 4
+
+
+def test_places_of_chunks() -> None:
+    pointers, columns = np.array([0, 4, 4, 6]), np.array([0, 3, 4, 7, 1, 2], np.int64)
+    edges, places = np.array([0, 4, 5, 8]), np.empty((3, 4), np.int64)
+    find_places(pointers, columns, edges, places)
+    assert places.tolist() == [[0, 2, 3, 4], [4, 4, 4, 4], [4, 6, 6, 6]]

@@ -18,11 +18,14 @@ from multiomics_vae.kernels import (
     NegativeBinomialKernel,
     PoissonKernel,
     SparseRows,
+    fused_log_likelihood,
     fused_log_likelihoods,
 )
-from multiomics_vae.kernels.compiled.blocks import Blocks
+from multiomics_vae.kernels.compiled import blocks as blocks_module
+from multiomics_vae.kernels.compiled.blocks import Blocks, give_way, work_in_background
 from multiomics_vae.kernels.compiled.loop import CompiledLoop
 from multiomics_vae.kernels.differentiable import FEWEST_COMPILED_ENTRIES
+from multiomics_vae.kernels.options import even_chunk_size
 
 TOLERANCE = 5e-6
 
@@ -353,6 +356,51 @@ def test_blocks_leave_torch_its_threads(threads: int) -> None:
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize("in_background", [True, False])
+def test_work_in_the_background_gives_way_to_blocks(
+    in_background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks_module, "LONGEST_WAY", 60.0)
+    within, passed = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def beside() -> None:
+        if in_background:
+            work_in_background()
+        within.wait()
+        give_way()
+        passed.set()
+
+    def work(_: int, __: int) -> None:
+        within.set()
+        seen.append(passed.wait(timeout=0.3 if in_background else 30.0))
+
+    other = threading.Thread(target=beside)
+    other.start()
+    with Blocks() as blocks:
+        blocks.each_one(1, work)
+    other.join(timeout=30.0)
+    assert seen == [not in_background]
+    assert passed.is_set()
+
+
+def test_giving_way_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks_module, "LONGEST_WAY", 0.01)
+    passed = threading.Event()
+
+    def beside() -> None:
+        work_in_background()
+        give_way()
+        passed.set()
+
+    def work(_: int, __: int) -> None:
+        threading.Thread(target=beside).start()
+        assert passed.wait(timeout=30.0)
+
+    with Blocks() as blocks:
+        blocks.each_one(1, work)
+
+
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_threads_of_blocks_are_in_the_mode_of_their_caller(mode: type) -> None:
     before, modes = torch.get_num_threads(), []
@@ -387,3 +435,28 @@ def test_the_number_of_threads_changes_no_bit(case: Case) -> None:
         torch.set_num_threads(before)
     for others in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+@pytest.mark.parametrize(("n_features", "largest"), [(15_000, 2048), (80_000, 2048), (2049, 2048), (5, 2048)])
+def test_chunks_are_even(n_features: int, largest: int) -> None:
+    size = even_chunk_size(n_features, largest)
+    n_chunks = -(-n_features // size)
+    assert size <= largest
+    assert n_chunks == 1 or n_chunks % 2 == 0
+    assert n_chunks * size - n_features <= 16 * n_chunks
+
+
+def test_many_even_chances_fit_one_product() -> None:
+    """Each factor of the product whose logarithm is taken is then 2, the most that it can be."""
+    n_features, zeros = 200, torch.zeros(200)
+    data = SparseRows.from_dense(torch.zeros(3, n_features))
+    found = fused_log_likelihood(
+        BernoulliKernel(),
+        torch.zeros(3, 4),
+        torch.zeros(n_features, 4),
+        zeros,
+        data,
+        options=ChunkOptions(compiled=True),
+    )
+    expected = torch.full((3,), -n_features * torch.log(torch.tensor(2.0)).item())
+    torch.testing.assert_close(found.per_cell, expected, rtol=1e-6, atol=0.0)

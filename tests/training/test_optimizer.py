@@ -139,3 +139,17 @@ def test_drawn_rows_have_their_own_norm_and_are_left_out_of_the_walk() -> None:
     assert optimizer.squared_norm == pytest.approx(4.0 * 64)
     changed = (model[0] != 1.0).any(1).nonzero().flatten().tolist()
     assert changed == [3, 30]
+
+
+def test_without_a_wide_matrix_all_is_left_to_pytorch() -> None:
+    model = nn.ParameterList([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))])
+    average = WeightAverage(model, DECAY)
+    optimizer = AveragingAdamW([{"params": list(model)}], RATE, BETAS)
+    optimizer.attach(average, others=())
+    for parameter in model:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert all(bool((each == 1.0).all()) for each in average.average)  # those of `WeightAverage.update`
+    assert optimizer.squared_norm == pytest.approx(7.0)
+    average.update()
+    assert all(bool((each < 1.0).all()) for each in average.average)
