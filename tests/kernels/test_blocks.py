@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from torch import Tensor
 
 from multiomics_vae.kernels.compiled import blocks as blocks_module
 from multiomics_vae.kernels.compiled.blocks import Blocks, give_way, work_in_background

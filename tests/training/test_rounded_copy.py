@@ -82,7 +82,7 @@ def test_a_walk_that_breaks_off_leaves_no_copy(walked: Walked, monkeypatch: pyte
     def broken(*_: Any) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(optimizer_module, "step_and_round", broken)
+    monkeypatch.setattr(optimizer_module, "step_whole", broken)
     with pytest.raises(KeyboardInterrupt):
         walked.step()
     assert RoundedCopy.of(walked.weight) is None
@@ -118,8 +118,8 @@ def test_rounding_on_the_way_changes_nothing_else() -> None:
     tables = [[tensor.clone().numpy() for tensor in start] for _ in range(2)]
     rounded = torch.empty(n, dtype=torch.bfloat16)
     numbers = (0.9, 0.99, 0.01, 0.999, 1e-8, 0.8)
-    whole = row_loops.step_whole(*tables[0], *numbers)
-    rounding = row_loops.step_and_round(*tables[1], rounded.view(torch.uint16).numpy(), *numbers)
+    whole = row_loops.step_whole(*tables[0], None, *numbers)
+    rounding = row_loops.step_whole(*tables[1], rounded.view(torch.uint16).numpy(), *numbers)
     assert rounding == pytest.approx(whole, rel=1e-5)
     for one, other in zip(*tables, strict=True):
         assert (one == other).all()

@@ -20,10 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from multiomics_vae.kernels.rounded_copy import RoundedCopy
 from multiomics_vae.training.averaging import WeightAverage
 from multiomics_vae.training.flat_parameter import FlatParameter
-from multiomics_vae.training.row_loops import step_and_round, step_whole
+from multiomics_vae.training.row_loops import step_whole
 from multiomics_vae.training.walk import Walk
 
-Piece = tuple[Any, ...]  # a loop and its arguments
+Piece = tuple[Any, ...]  # the arguments of the loop
 FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
 ENTRIES_IN_PIECE = 2**17
 
@@ -222,10 +222,10 @@ class AveragingAdamW(torch.optim.AdamW):
             return 0.0
         flat = self._flat_of(parameter)
         singles = self._singles(group, flat.next_step())
-        return _call((step_whole, *flat.arrays, gradient.numpy().reshape(-1), *singles))
+        return _call((*flat.arrays, gradient.numpy().reshape(-1), None, *singles))
 
     def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
-        """The loop for every piece of a wide matrix, and its arguments; without a gradient there is none."""
+        """What the loop is given for every piece of a wide matrix; without a gradient there is none."""
         gradient = parameter.grad
         if gradient is None:
             self._move_average(parameter)
@@ -233,12 +233,10 @@ class AveragingAdamW(torch.optim.AdamW):
         flat, copy = self._flat_of(parameter), RoundedCopy.on(parameter)
         singles = self._singles(group, flat.next_step())
         entries = gradient.view(torch.uint16) if gradient.dtype == torch.bfloat16 else gradient
-        arrays = [*flat.arrays, entries.numpy().reshape(-1)]
-        if copy is not None:
-            arrays.append(copy.tensor.view(torch.uint16).numpy().reshape(-1))
-        loop = step_whole if copy is None else step_and_round
+        rounded = None if copy is None else copy.tensor.view(torch.uint16).numpy().reshape(-1)
+        arrays = [*flat.arrays, entries.numpy().reshape(-1), rounded]
         return [
-            (loop, *(array[low : low + ENTRIES_IN_PIECE] for array in arrays), *singles)
+            (*(None if array is None else array[low : low + ENTRIES_IN_PIECE] for array in arrays), *singles)
             for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
         ]
 
@@ -280,5 +278,4 @@ class AveragingAdamW(torch.optim.AdamW):
 
 def _call(piece: Piece) -> float:
     """Walk over a piece; returns Σ gradient²."""
-    loop, *arguments = piece
-    return float(loop(*arguments))
+    return float(step_whole(*piece))

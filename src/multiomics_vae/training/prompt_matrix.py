@@ -71,6 +71,7 @@ def step_with_drawn(
             mean[r],
             square[r],
             gradient[k] if is_drawn else nothing,
+            None,
             beta_mean,
             beta_square,
             rate,

@@ -152,6 +152,7 @@ def step_whole(
     mean: Floats,
     square: Floats,
     gradient: Floats | NDArray[np.uint16],
+    rounded: NDArray[np.uint16] | None,
     beta_mean: np.float32,
     beta_square: np.float32,
     rate: np.float32,
@@ -161,7 +162,8 @@ def step_whole(
 ) -> np.float64:
     """One step of AdamW and of the average on entries in a row, ``(n,)``; arguments as for `step_rows`.
 
-    The gradient may also be in bfloat16, as uint16.
+    The gradient may also be in bfloat16, as uint16. ``rounded``, ``(n,)``, becomes the weight in bfloat16, as
+    uint16; None for no copy.
     """
     one, squares = np.float32(1), np.float32(0)
     for i in range(len(weight)):
@@ -172,33 +174,6 @@ def step_whole(
         now = shrink * weight[i] - rate * (m / (np.sqrt(v) + epsilon))
         weight[i], mean[i], square[i] = now, m, v
         average[i] += (one - decay) * (now - average[i])
-    return np.float64(squares)
-
-
-@compiled_loop
-def step_and_round(
-    weight: Floats,
-    average: Floats,
-    mean: Floats,
-    square: Floats,
-    gradient: Floats | NDArray[np.uint16],
-    rounded: NDArray[np.uint16],
-    beta_mean: np.float32,
-    beta_square: np.float32,
-    rate: np.float32,
-    shrink: np.float32,
-    epsilon: np.float32,
-    decay: np.float32,
-) -> np.float64:
-    """As `step_whole`; ``rounded``, ``(n,)``, becomes the weight in bfloat16, as uint16."""
-    one, squares = np.float32(1), np.float32(0)
-    for i in range(len(weight)):
-        g = widened(gradient[i])
-        squares += g * g
-        m = mean[i] + (one - beta_mean) * (g - mean[i])
-        v = beta_square * square[i] + (one - beta_square) * g * g
-        now = shrink * weight[i] - rate * (m / (np.sqrt(v) + epsilon))
-        weight[i], mean[i], square[i] = now, m, v
-        average[i] += (one - decay) * (now - average[i])
-        rounded[i] = narrowed(now, rounded)
+        if rounded is not None:
+            rounded[i] = narrowed(now, rounded)
     return np.float64(squares)
