@@ -325,17 +325,13 @@ def test_chunks_are_even(n_features: int, largest: int) -> None:
     assert n_chunks * size - n_features <= 16 * n_chunks
 
 
-def test_many_even_chances_fit_one_product() -> None:
-    """Each factor of the product whose logarithm is taken is then 2, the most that it can be."""
-    n_features, zeros = 200, torch.zeros(200)
-    data = SparseRows.from_dense(torch.zeros(3, n_features))
-    found = fused_log_likelihood(
-        BernoulliKernel(),
-        torch.zeros(3, 4),
-        torch.zeros(n_features, 4),
-        zeros,
-        data,
-        options=ChunkOptions(compiled=True),
-    )
-    expected = torch.full((3,), -n_features * torch.log(torch.tensor(2.0)).item())
-    torch.testing.assert_close(found.per_cell, expected, rtol=1e-6, atol=0.0)
+@pytest.mark.parametrize("logit", [0.0, -1e-3, 3.0, -10.0, -17.0, -40.0])
+def test_peaks_that_are_alike_cost_the_same_each(logit: float) -> None:
+    """Factors of 2 are the most that a product may have, and small ones must not be rounded off beside 1."""
+    n_features = 200
+    data, bias = SparseRows.from_dense(torch.zeros(3, n_features)), torch.full((n_features,), logit)
+    hidden, weight = torch.zeros(3, 4), torch.zeros(n_features, 4)
+    options = ChunkOptions(compiled=True)
+    found = fused_log_likelihood(BernoulliKernel(), hidden, weight, bias, data, options=options)
+    expected = -n_features * torch.nn.functional.softplus(torch.full((3,), logit, dtype=torch.float64))
+    torch.testing.assert_close(found.per_cell.double(), expected, rtol=2e-6, atol=0.0)

@@ -44,14 +44,14 @@ def of(model: MultiVAE, precision: str = "bfloat16") -> RoundedGradients:
 def weights_after(monkeypatch: pytest.MonkeyPatch, *, stay_rounded: bool) -> tuple[list[Tensor], set[Any]]:
     """Weights of a model trained for two passes, and the types of gradient that its optimiser has met."""
     seen = set()
-    pieces = AveragingAdamW._pieces
+    piece_of = AveragingAdamW._piece_of
 
-    def watched(self: AveragingAdamW, parameter: Tensor, group: dict[str, Any]) -> list[Any]:
+    def watched(self: AveragingAdamW, parameter: Tensor, group: dict[str, Any]) -> Any:
         seen.add(parameter.grad.dtype)
-        return pieces(self, parameter, group)
+        return piece_of(self, parameter, group)
 
     with monkeypatch.context() as patch:
-        patch.setattr(AveragingAdamW, "_pieces", watched)
+        patch.setattr(AveragingAdamW, "_piece_of", watched)
         if not stay_rounded:
             patch.setattr(RoundedGradients, "of", classmethod(lambda cls, *_: cls()))
         model = train(wide_model(), 2, precision="bfloat16", batch_size=144)

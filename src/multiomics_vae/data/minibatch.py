@@ -56,6 +56,12 @@ class ModalityBatch:
         """The observations as a dense tensor: ``(B_m, F)``."""
         return self.values.to_dense() if isinstance(self.values, SparseRows) else self.values
 
+    @property
+    def device(self) -> torch.device:
+        """Where the observations are."""
+        values = self.values
+        return values.values.device if isinstance(values, SparseRows) else values.device
+
     @cached_property
     def chunked(self) -> ChunkedEntries | None:
         """Sparse observations sorted for the fused likelihoods, once for all that ask; None if dense.
@@ -175,7 +181,8 @@ class Minibatch:
 
     def to(self, device: torch.device | str) -> Minibatch:
         """Copy to a device; on the right one already, it is handed back as it is."""
-        if torch.device(device) == self.present.device:
+        places = {self.present.device, *(modality.device for modality in self.modalities)}
+        if places == {torch.device(device)}:
             return self
         return Minibatch(
             tuple(modality.to(device) for modality in self.modalities),

@@ -21,9 +21,10 @@ class ChunkOptions:
     Parameters
     ----------
     chunk_size
-        Features in a chunk. None chooses the power of two for which a ``(chunk, B)`` buffer fills
-        about 1 MiB (the size of a level-2 cache), within 512 … 8192; on a GPU, where launching a
-        kernel costs more than cache misses, 32 MiB within 512 … 65536.
+        Features in a chunk. None chooses the power of two for which a ``(chunk, B)`` buffer of products fills
+        about 1 MiB (the size of a level-2 cache), within 512 … 8192, and less where a compiled loop shares
+        features out evenly; on a GPU, where launching a kernel costs more than cache misses, 32 MiB within
+        512 … 65536.
     memory_budget
         Bytes that the outputs of all F features may take where they are needed twice (a softmax over
         features). Above it they are computed again instead.
@@ -85,10 +86,11 @@ class ChunkOptions:
 
 
 def even_chunk_size(n_features: int, largest: int) -> int:
-    """Features in each of an even number of chunks that are as good as equal.
+    """Features in a chunk, so that chunks are even in number and as good as equal, as long as they are few.
 
     Threads that take one chunk after the other wait for the last; a remainder of a few features would cost
-    one of them a whole turn. One chunk alone stays one.
+    one of them a whole turn. The last chunk is smaller by less than 16 for each of them; where there are
+    hundreds, it may be a small one after all, and costs little beside the others. One chunk alone stays one.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.adamw import adamw
 from torch.utils.hooks import RemovableHandle
@@ -23,7 +24,6 @@ from multiomics_vae.training.flat_parameter import FlatParameter
 from multiomics_vae.training.row_loops import step_whole
 from multiomics_vae.training.walk import Walk
 
-Piece = tuple[Any, ...]  # the arguments of the loop
 FEWEST_ENTRIES = 2**16  # of a matrix that is walked over; compiling and calling cost more than they save
 ENTRIES_IN_PIECE = 2**17
 
@@ -176,8 +176,8 @@ class AveragingAdamW(torch.optim.AdamW):
         if key in self._walks:
             self._walks.pop(key).finish()
         self._squares.pop(key, None)
-        pieces = self._pieces(parameter, group)
-        if not pieces:
+        piece = self._piece_of(parameter, group)
+        if piece is None:
             return
         copy = RoundedCopy.on(parameter)
         if copy is not None:
@@ -188,7 +188,7 @@ class AveragingAdamW(torch.optim.AdamW):
             if copy is not None:
                 copy.confirm(parameter)
 
-        self._walks[key] = Walk(len(pieces), lambda i: _call(pieces[i]), after)
+        self._walks[key] = Walk(-(-parameter.numel() // ENTRIES_IN_PIECE), piece, after)
 
     def _step_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> float:
         """PyTorch's own step of some parameters with gradients; returns Σ gradient²."""
@@ -222,23 +222,26 @@ class AveragingAdamW(torch.optim.AdamW):
             return 0.0
         flat = self._flat_of(parameter)
         singles = self._singles(group, flat.next_step())
-        return _call((*flat.arrays, gradient.numpy().reshape(-1), None, *singles))
+        return _walked([*flat.arrays, gradient.numpy().reshape(-1)], None, singles)
 
-    def _pieces(self, parameter: Tensor, group: dict[str, Any]) -> list[Piece]:
-        """What the loop is given for every piece of a wide matrix; without a gradient there is none."""
+    def _piece_of(self, parameter: Tensor, group: dict[str, Any]) -> Callable[[int], float] | None:
+        """A function that walks over a piece of a wide matrix; None without a gradient."""
         gradient = parameter.grad
         if gradient is None:
             self._move_average(parameter)
-            return []
+            return None
         flat, copy = self._flat_of(parameter), RoundedCopy.on(parameter)
         singles = self._singles(group, flat.next_step())
         entries = gradient.view(torch.uint16) if gradient.dtype == torch.bfloat16 else gradient
         rounded = None if copy is None else copy.tensor.view(torch.uint16).numpy().reshape(-1)
-        arrays = [*flat.arrays, entries.numpy().reshape(-1), rounded]
-        return [
-            (*(None if array is None else array[low : low + ENTRIES_IN_PIECE] for array in arrays), *singles)
-            for low in range(0, parameter.numel(), ENTRIES_IN_PIECE)
-        ]
+        arrays = [*flat.arrays, entries.numpy().reshape(-1)]
+
+        def walk(i: int) -> float:
+            here = slice(i * ENTRIES_IN_PIECE, (i + 1) * ENTRIES_IN_PIECE)
+            copied = None if rounded is None else rounded[here]
+            return _walked([array[here] for array in arrays], copied, singles)
+
+        return walk
 
     def _move_average(self, parameter: Tensor) -> None:
         """Let the average alone take a step."""
@@ -276,6 +279,9 @@ class AveragingAdamW(torch.optim.AdamW):
         return state
 
 
-def _call(piece: Piece) -> float:
-    """Walk over a piece; returns Σ gradient²."""
-    return float(step_whole(*piece))
+def _walked(
+    arrays: list[NDArray[Any]], rounded: NDArray[Any] | None, singles: tuple[np.float32, ...]
+) -> float:
+    """One walk over some entries; returns Σ gradient²."""
+    arguments: tuple[Any, ...] = (*arrays, rounded, *singles)
+    return float(step_whole(*arguments))

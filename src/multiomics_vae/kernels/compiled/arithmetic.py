@@ -16,7 +16,7 @@ from multiomics_vae.kernels.compiled.compile import compiled_formula
 
 LOG2_E = np.float32(1.0 / math.log(2.0))
 LN_2_HIGH, LN_2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)  # Cephes: their sum is log 2
-ROUNDER = np.float32(1.5 * 2**23)
+ROUNDER, BITS_OF_ONE = np.float32(1.5 * 2**23), np.int32(0x3F800000)
 LOWEST_OF_EXP = np.float32(-87.0)
 ONE, HALF = np.float32(1.0), np.float32(0.5)
 SQRT_HALF_BITS, MANTISSA_BITS, MANTISSA = np.int32(0x3F3504F3), np.int32(23), np.int32(0x7FFFFF)
@@ -47,8 +47,8 @@ def exp_of(x: Any) -> Any:
     p = P2 + f * p
     p = P1 + f * p
     p = P0 + f * p
-    # Times two to the whole number: added to the exponent.
-    return from_bits(bits_of((f * f) * p + f + ONE) + (bits_of(spelt) << MANTISSA_BITS))
+    power = from_bits((bits_of(spelt) << MANTISSA_BITS) + BITS_OF_ONE)  # two to the whole number
+    return ((f * f) * p + f + ONE) * power
 
 
 @compiled_formula

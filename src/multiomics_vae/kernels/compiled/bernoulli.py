@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of, log_of_one_to_two
+from multiomics_vae.kernels.compiled.arithmetic import HALF, ONE, exp_of, log_of_one_more, log_of_one_to_two
 from multiomics_vae.kernels.compiled.bits import narrowed, prefer_wide_vectors, widened
 from multiomics_vae.kernels.compiled.compile import compiled_loop, inlined_formula
 
@@ -82,15 +82,16 @@ def bernoulli_block(
             cost[row] -= total
     costs = np.zeros(n_rows, np.float32)
     slopes = np.zeros(n_rows, np.float32)
-    product = np.ones(n_rows, np.float32)
+    excess = np.zeros(n_rows, np.float32)
     for i in range(n):
         of_bias = zero
         if feature_weights is None:
             for row in range(n_rows):
                 here, u, slope = closed(widened(logits[i, row]) + bias[i] + offset[row])
                 costs[row] += here
-                # Σ log(1 + u) = log Π (1 + u), at most 2 each: one logarithm for all features in a sum.
-                product[row] *= ONE + u
+                # Σ log(1 + u) = log Π (1 + u), at most 2 each: one logarithm for all features in a sum. What
+                # a product has above 1 is kept, because a small u would be rounded off beside the 1.
+                excess[row] += u + excess[row] * u
                 slopes[row] += slope
                 of_bias += slope * weights[row]
                 logits[i, row] = narrowed(slope, logits)
@@ -105,11 +106,11 @@ def bernoulli_block(
         bias_slope[i] = of_bias
         if (i + 1) % FEATURES_IN_SUM == 0 or i + 1 == n:
             for row in range(n_rows):
-                cost[row] += costs[row] + log_of(product[row])
+                cost[row] += costs[row] + log_of_one_more(excess[row])
                 offset_slope[row] += slopes[row]
                 costs[row] = zero
                 slopes[row] = zero
-                product[row] = ONE
+                excess[row] = zero
     for cell in range(n_cells):
         low, high = lows[cell], highs[cell]
         column, x = columns[low:high], values[low:high]

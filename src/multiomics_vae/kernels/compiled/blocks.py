@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from types import TracebackType
@@ -85,7 +85,10 @@ class _Traffic:
         self._is_quiet.wait(seconds)
 
 
-_TRAFFIC = _Traffic()
+@cache
+def _traffic(process: int) -> _Traffic:
+    """That of a process; one that was forked off starts with its own."""
+    return _Traffic()
 
 
 def work_in_background() -> None:
@@ -101,7 +104,7 @@ def give_way() -> None:
     as short; it returns after `LONGEST_WAY` in any case, and at once in every other thread.
     """
     if _IN_BACKGROUND.get():
-        _TRAFFIC.wait(LONGEST_WAY)
+        _traffic(os.getpid()).wait(LONGEST_WAY)
 
 
 class Blocks:
@@ -188,7 +191,7 @@ class Begun:
 
     def finish(self) -> None:
         """Take part until all is done."""
-        with _TRAFFIC:
+        with _traffic(os.getpid()) if self._helpers else nullcontext():
             try:
                 self._go_on(0)
             finally:

@@ -60,8 +60,8 @@ class ExactPart(LayerPart):
     def __init__(self, layer: OutputLayer, chunk_size: int) -> None:
         super().__init__(layer, chunk_size)
         # oneDNN returns memory of its own, which would only be copied.
-        self._buffer = None if onednn_is_faster() else torch.empty(chunk_size, layer.n_rows)
-        self._square = torch.empty(0)
+        self._buffer = None if onednn_is_faster() else self._empty(chunk_size)
+        self._square = self._empty(0)
 
     def product(self, features: slice) -> NDArray[np.floating]:
         layer, buffer = self.layer, self._buffer
@@ -72,7 +72,7 @@ class ExactPart(LayerPart):
 
     def room(self, features: slice) -> NDArray[np.floating]:
         n, buffer = features.stop - features.start, self._buffer
-        self._square = torch.empty(n, self.layer.n_rows) if buffer is None else buffer[:n]
+        self._square = self._empty(n) if buffer is None else buffer[:n]
         array: NDArray[np.floating] = self._square.numpy()
         return array
 
@@ -83,6 +83,9 @@ class ExactPart(LayerPart):
             product_with_transposed(slopes, layer.weighted_hidden.t(), gradient)
         if out is not None:
             product_with_transposed(layer.weight[features].t(), slopes.t(), out)
+
+    def _empty(self, n: int) -> Tensor:
+        return self.layer.hidden_columns.new_empty(n, self.layer.n_rows)
 
 
 class RoundedPart(LayerPart):
