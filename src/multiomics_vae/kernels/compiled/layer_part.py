@@ -49,7 +49,7 @@ class LayerPart(ABC):
         features
             Of the last `product` or `room`.
         out
-            Where to write what it adds to the gradient of the hidden layer, ``(H, R)``, in the type of the
+            Where to write what it adds to the gradient of the hidden layer, ``(R, H)``, in the type of the
             products; None if that is not wanted.
         """
 
@@ -82,7 +82,7 @@ class ExactPart(LayerPart):
             gradient = layer.weight_gradient[features]
             product_with_transposed(slopes, layer.weighted_hidden.t(), gradient)
         if out is not None:
-            product_with_transposed(layer.weight[features].t(), slopes.t(), out)
+            product_with_transposed(slopes.t(), layer.weight[features].t(), out)
 
     def _empty(self, n: int) -> Tensor:
         return self.layer.hidden_columns.new_empty(n, self.layer.n_rows)
@@ -130,7 +130,7 @@ class RoundedPart(LayerPart):
                 low = torch.mm(slopes, layer.weighted_hidden, out=self._gradient[: len(slopes)])
                 gradient.copy_(low[:n])
         if out is not None:
-            torch.mm(factor.t(), slopes, out=out)
+            torch.mm(slopes.t(), factor, out=out)
 
     def _factor(self, features: slice) -> Tensor:
         """The weights of some features, rounded, ``(n, H)``; with zeros below where they are rounded here."""

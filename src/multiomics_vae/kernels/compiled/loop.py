@@ -100,16 +100,16 @@ class CompiledLoop(ABC):
         self.cost: Sums = np.zeros((n_chunks, self.n_rows))  # (chunks, R)
         # Sums are kept by chunk, so that they do not depend on which thread took which chunk. They lie in one
         # piece of memory: many that outlive their chunk would take the room that it has freed for the next.
-        self.hidden_slopes: Tensor | None = None  # (chunks, H, R)
+        self.hidden_slopes: Tensor | None = None  # (chunks, R, H)
         if layer.hidden_gradient is not None and self.wanted.layer:
-            self.hidden_slopes = layer.hidden_columns.new_empty(n_chunks, *layer.hidden_columns.shape)
+            self.hidden_slopes = layer.hidden_columns.new_empty(n_chunks, *layer.hidden.shape)
         with Blocks() as blocks:
             self.blocks = blocks
             self._parts = [layer_part(layer, self.chunk_size) for _ in range(blocks.n_threads)]
             self._places = self._find_places()
             self._run()
         if layer.hidden_gradient is not None and self.hidden_slopes is not None:
-            layer.hidden_gradient += self.hidden_slopes.sum(0, dtype=torch.float32).t()
+            layer.hidden_gradient += self.hidden_slopes.sum(0, dtype=torch.float32)
         layer.finish()
         return Costs(
             torch.from_numpy(self.cost.sum(0)),
